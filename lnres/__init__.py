@@ -1,0 +1,1 @@
+"""See why deep networks train: normalization and residual gradient flow, measured."""

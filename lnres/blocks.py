@@ -1,0 +1,97 @@
+"""The one equation: a block of the stream, for every norm, placement and residual."""
+
+from torch import Tensor
+
+from lnres.layers import ACTIVATIONS, INITS, Attention, Dropout, Linear, Weights, second_moment
+from lnres.norms import NORMS
+from lnres.registry import Registry
+from lnres.residuals import RESIDUALS
+
+PLACEMENTS = Registry("placement")
+for _name, _label, _formula, _slots, _paper, _about in [
+    ("pre", "pre", "y=x+F(N(x))", {"before"}, "He et al. 2016",
+     "At the entrance of the branch; the skip stays clean."),
+    ("post", "post", "y=N(x+F(x))", {"after"}, "Vaswani et al. 2017",
+     "On the sum: every skip passes through the norm."),
+    ("sandwich", "sandwich", "y=x+N(F(N(x)))", {"before", "branch"}, "Kim et al. 2025",
+     "At both ends of the branch."),
+    ("branch", "branch output", "y=x+N(F(x))", {"branch"}, "Liu et al. 2022", "At the branch's exit only."),
+    ("inner", "before the activation", "y=x+W_2f(N(W_1x))", {"inner"}, "Ioffe & Szegedy 2015",
+     "Inside the branch, between the linear map and the activation."),
+    ("activated", "after the activation", "y=x+W_2N(f(W_1x))", {"activated"}, "Mishkin & Matas 2016",
+     "Inside the branch, behind the activation."),
+    ("every", "on every slot", "y=N(x+N(W_2N(f(N(W_1N(x))))))",
+     {"before", "inner", "activated", "branch", "after"}, "", "Everywhere at once: the cost of too much."),
+]:  # fmt: skip
+    PLACEMENTS.put(_name, _label, _formula, make=frozenset(_slots), about=_about, paper=_paper)
+
+
+class Branch:
+    """F: linear, activation and, with ``layers=2``, a second linear; norms may stand inside.
+
+    ``layer`` is the linear map, ``Linear`` or ``Conv``; ``hidden`` how many features it has inside.
+    """
+
+    def __init__(self, weights: Weights, name: str, e, norm, layer=Linear, hidden: int | None = None):
+        start, (inner, last) = INITS[e.init].make, branch_factors(e)
+        self.activation = ACTIVATIONS[e.activation].make()
+        power, n = second_moment(self.activation.__call__), e.width
+        m = hidden or n
+
+        def linear(place: str, a: int, b: int, power: float, factor: float) -> Linear:
+            law = e.scaled(start(e, layer.reach * a, layer.reach * b, power), factor)
+            return layer(weights, f"{name}.{place}", a, b, law)
+
+        two = e.layers == 2
+        self.first = linear("first", n, m if two else n, 1 if two else power, inner if two else last)
+        self.last = two and linear("last", m, n, power, last)
+        self.inner, self.activated = norm("inner", m if two else n), norm("activated", m if two else n)
+        self.dropout = Dropout(weights, f"{name}.dropout", "dropout")
+
+    def __call__(self, x: Tensor, tape=None) -> Tensor:
+        z = self.inner(self.first(x))
+        if tape:
+            tape.units(z)
+        y = self.dropout(self.activated(self.activation(z)))
+        return self.last(y) if self.last else y
+
+
+class Attend:
+    """F: multi-head self-attention; it has no activation, so inner norms stand on the mixed values."""
+
+    def __init__(self, weights: Weights, name: str, e, norm):
+        start, (inner, last) = INITS[e.init].make, branch_factors(e)
+        n = e.width
+        laws = (e.scaled(start(e, n, n, 1), factor) for factor in (inner, last))
+        self.attention = Attention(weights, name, n, e.heads, *laws)
+        self.inner, self.activated = norm("inner"), norm("activated")
+
+    def __call__(self, x: Tensor, tape=None) -> Tensor:
+        return self.attention(x, lambda mixed: self.activated(self.inner(mixed)))
+
+
+def branch_factors(e) -> tuple[float, float]:
+    """What the residual asks the branch's inner and last weights to be multiplied by at the start."""
+    inner, last = RESIDUALS[e.residual].make.shrink(e)
+    return inner, 0.0 if e.zero_last else last
+
+
+class Block:
+    """One residual unit of the stream, which keeps its shape: (S, B, n), or with positions (S, B, P, n)."""
+
+    def __init__(self, weights: Weights, name: str, e, branch=Branch, **options):
+        slots = PLACEMENTS[e.placement].make
+
+        def norm(slot: str, features: int = e.width):
+            kind = e.norm if slot in slots else "none"
+            return NORMS[kind].make(weights, f"{name}.{slot}", features, e)
+
+        self.before, self.between, self.after = norm("before"), norm("branch"), norm("after")
+        self.branch = branch(weights, name, e, norm, **options)
+        self.skip = RESIDUALS[e.residual].make(weights, name, e)
+        self.drop = Dropout(weights, f"{name}.drop_path", "drop_path", lambda s: (s[0], *[1] * (len(s) - 1)))
+
+    def __call__(self, x: Tensor, tape=None) -> Tensor:
+        to_skip, to_branch = tape.split(x) if tape else (x, x.view_as(x))  # gradients add up in one order
+        fx = self.drop(self.between(self.branch(self.before(to_branch), tape)))
+        return self.after(self.skip(to_skip, fx))

@@ -1,0 +1,319 @@
+"""An experiment is a frozen value: everything that decides what a run will do, bit for bit."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from lnres.blocks import PLACEMENTS
+from lnres.data import DATA, SCALERS
+from lnres.layers import ACTIVATIONS, INITS
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.optim import OPTIMIZERS, SCHEDULES
+from lnres.registry import Registry
+from lnres.residuals import RESIDUALS
+
+MAX_FLOPS, MAX_BYTES, MAX_RECORD, MAX_PROBE = 2e11, 4 * 2**30, 2 * 2**30, 20 * 2**30
+"""What one step may cost (about three seconds of one core, and 4 GiB), how large a record may grow, and what
+a single probe at init may take."""
+ROW_BYTES = 330
+"""What a probe writes per block and member: sixteen numbers and two histograms."""
+
+DEVICES = Registry("device")
+DEVICES.put("auto", "automatic", make=None, about="The GPU where there is one, else the CPU.")
+DEVICES.put("cpu", "CPU", make="cpu", about="One thread of the processor.")
+DEVICES.put("cuda", "GPU", make="cuda", about="An NVIDIA GPU.")
+
+
+DIALS = "norm", "placement", "residual"
+"""The three fields that shape a block."""
+
+
+def pick(registry: Registry, default: str, label: str, group: str) -> Any:
+    """A field whose value is the name of a registry's row."""
+    return field(default=default, metadata={"registry": registry, "label": label, "group": group})
+
+
+def knob(
+    default, low, high, label: str, group: str, *, live: bool = False, about: str = "", marks: tuple = ()
+) -> Any:
+    """A number or switch between ``low`` and ``high``; a ``live`` one may change while the run goes on.
+
+    ``marks`` are the stops of its slider; links and the command line may name any value in between.
+    """
+    told = {"label": label, "group": group, "live": live, "about": about, "marks": marks}
+    return field(default=default, metadata={"low": low, "high": high} | told)
+
+
+def switch(default: bool, label: str, group: str) -> Any:
+    """A field that is on or off."""
+    return knob(default, False, True, label, group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What to train. Widgets, validation, link, name and command line all come from these fields."""
+
+    model: str = pick(MODELS, "mlp", "model", "network")
+    norm: str = pick(NORMS, "layer", "norm", "block")
+    placement: str = pick(PLACEMENTS, "pre", "placement", "block")
+    residual: str = pick(RESIDUALS, "identity", "skip", "block")
+    depth: int = knob(
+        32, 1, 1000, "depth", "network", about="blocks along the stream",
+        marks=(1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1000),
+    )  # fmt: skip
+    width: int = knob(
+        64,
+        2,
+        1024,
+        "width",
+        "network",
+        about="features of the stream",
+        marks=(2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+    )
+    layers: int = knob(2, 1, 2, "linear layers per branch", "network")
+    activation: str = pick(ACTIVATIONS, "relu", "activation", "network")
+    init: str = pick(INITS, "unit", "init", "network")
+    gain: float = knob(
+        1.0, 0.0, 10.0, "init gain", "network", about="multiplies the std of every branch weight"
+    )
+    sigma_w2: float = knob(2.0, 0.0, 100.0, "σ_w² (mean field)", "network")
+    sigma_b2: float = knob(0.0, 0.0, 100.0, "σ_b² (mean field)", "network")
+    alpha: float = knob(0.0, 0.0, 10.0, "α (scaled skip)", "block", about="0 stands for 1/√depth")
+    gamma: float = knob(1.0, -100.0, 100.0, "γ at the start", "block")
+    beta: float = knob(0.0, -100.0, 100.0, "β at the start", "block")
+    norm_momentum: float = knob(
+        0.1,
+        0.0,
+        1.0,
+        "BatchNorm momentum",
+        "block",
+        about="weight of the newest batch in the running statistics",
+    )
+    running: bool = switch(True, "test with running statistics", "block")
+    eps: float = knob(1e-5, 0.0, 1.0, "ε", "block")
+    affine: bool = switch(True, "γ and β", "block")
+    final_norm: bool = switch(True, "norm before the head", "block")
+
+    zero_last: bool = switch(False, "branch starts at zero", "network")
+    heads: int = knob(4, 1, 64, "attention heads", "network")
+    groups: int = knob(4, 1, 1024, "groups (GroupNorm)", "block")
+    dropout: float = knob(0.0, 0.0, 0.95, "dropout", "training", live=True, about="behind the activation")
+    drop_path: float = knob(
+        0.0,
+        0.0,
+        0.95,
+        "drop path",
+        "training",
+        live=True,
+        about="stochastic depth: whole branches, per example",
+    )
+
+    optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
+    lr: float = knob(
+        0.05, 0.0, 100.0, "learning rate", "training", live=True,
+        marks=(1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+    )  # fmt: skip
+    momentum: float = knob(0.9, 0.0, 0.9999, "momentum", "training", live=True)
+    weight_decay: float = knob(0.0, 0.0, 10.0, "weight decay", "training", live=True)
+    clip: float = knob(
+        0.0,
+        0.0,
+        1e6,
+        "gradient clipping",
+        "training",
+        live=True,
+        about="largest norm of the gradient; 0: none",
+    )
+    schedule: str = pick(SCHEDULES, "constant", "schedule", "training")
+    warmup: int = knob(0, 0, 1_000_000, "warm-up steps", "training")
+    data: str = pick(DATA, "digits", "data", "data")
+    scaler: str = pick(SCALERS, "z", "scaler", "data")
+    noise: float = knob(
+        0.0, 0.0, 100.0, "input noise", "data", live=True, about="std of what is added to training inputs"
+    )
+    label_noise: float = knob(
+        0.0, 0.0, 1.0, "label noise", "data", about="share of training labels drawn anew"
+    )
+    batch: int = knob(
+        64, 1, 1024, "batch size", "training", live=True, marks=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    )
+
+    seed: int = knob(0, 0, 2**31 - 1, "first seed", "run")
+    seeds: int = knob(4, 1, 64, "seeds", "run", about="networks trained together: seed, seed + 1, ...",
+                       marks=(1, 2, 4, 8, 16))  # fmt: skip
+    steps: int = knob(2000, 1, 1_000_000, "steps", "run")
+    record_every: int = knob(10, 0, 10_000, "record every", "run", about="steps between probes; 0: never")
+    device: str = pick(DEVICES, "auto", "device", "run")
+
+    def __post_init__(self):
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+        if self.norm == "instance" and not MODELS[self.model].make.positions:
+            raise ValueError(
+                f"norm='instance': model={self.model} has no positions to normalize over; "
+                "choose model=conv or model=transformer, or norm=layer"
+            )
+        if self.norm == "batch" and self.batch == 1:
+            raise ValueError(
+                "batch=1: BatchNorm needs more than one example for a variance; "
+                "choose batch=2 or more, or norm=layer"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks the stream has: a transformer layer is two."""
+        return self.depth * MODELS[self.model].make.sublayers
+
+    @property
+    def member_seeds(self) -> range:
+        """The seeds of the S members."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def scaled(self, start: tuple[float, float, str], factor: float) -> tuple[float, float, str]:
+        """An init's (weight std, bias std, law) with the gain and a factor applied to the weights."""
+        std, bias_std, law = start
+        return std * self.gain * factor, bias_std, law
+
+    def replace(self, **changes) -> "Experiment":
+        """The same experiment but for ``changes``, checked."""
+        return dataclasses.replace(self, **changes)
+
+    def change(self, **values) -> "Experiment":
+        """The same experiment with other values of ``live`` knobs, checked and affordable."""
+        for name in values:
+            if name not in FIELDS or not FIELDS[name].metadata.get("live"):
+                live = ", ".join(f for f, spec in FIELDS.items() if spec.metadata.get("live"))
+                raise ValueError(f"{name}={values[name]!r}: only {live} can change while a run goes on")
+        return self.replace(**values).affordable()
+
+    def cost(self) -> tuple[float, float]:
+        """Estimated floating point operations and bytes of one optimizer step."""
+        model = MODELS[self.model].make
+        weights = self.blocks * self.layers * self.width**2 * model.cost
+        rows = self.seeds * self.batch * max(model.positions, 1)
+        kept = self.blocks * (
+            3 * self.layers + 4
+        )  # tensors of the stream's size that wait for the backward pass
+        return 6.0 * rows * weights, 4.0 * (5 * self.seeds * weights + rows * self.width * kept)
+
+    def affordable(self) -> "Experiment":
+        """Itself, or ``ValueError`` with the number and the limit if one step costs too much."""
+        flops, size = self.cost()
+        if flops > MAX_FLOPS or size > MAX_BYTES:
+            raise ValueError(
+                f"one step would take {flops / 1e9:,.0f} GFLOP and {size / 2**30:.1f} GiB; the limit is "
+                f"{MAX_FLOPS / 1e9:,.0f} GFLOP and {MAX_BYTES / 2**30:.0f} GiB: "
+                "choose a smaller depth, width, batch or number of seeds"
+            )
+        rows = self.steps // self.record_every if self.record_every else 0
+        if (size := rows * (self.blocks + 1) * self.seeds * ROW_BYTES) > MAX_RECORD:
+            raise ValueError(
+                f"the record would grow to {size / 2**30:.1f} GiB; "
+                f"the limit is {MAX_RECORD / 2**30:.0f} GiB: "
+                f"choose fewer steps than {self.steps} or a larger record_every than {self.record_every}"
+            )
+        return self
+
+    def label(self, beside: Sequence["Experiment"] = ()) -> str:
+        """A short name: what differs from those ``beside`` it, else depth, norm, place and skip."""
+        apart = self.differing(*beside)
+        names = apart or ["depth", *DIALS]
+        if self.norm == "none":  # then its place says nothing
+            names = [name for name in names if name != "placement"] or ["norm"]
+        return " · ".join(map(self._told, names))
+
+    def _told(self, name: str) -> str:
+        told, value = FIELDS[name].metadata, getattr(self, name)
+        return told["registry"][value].label if "registry" in told else f"{told['label']} {text(value)}"
+
+    def differing(self, *others: "Experiment") -> list[str]:
+        """The fields in which any of the others differs from this one."""
+        return [
+            name for name in FIELDS if any(getattr(self, name) != getattr(other, name) for other in others)
+        ]
+
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from the defaults."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        }
+
+    def link(self) -> str:
+        """The experiment as a query string, ``depth=16&norm=rms``."""
+        return urlencode({key: text(value) for key, value in self.changed().items()})
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | str) -> "Experiment":
+        """From names and values, or a query string; ``ValueError`` says in one sentence what is wrong."""
+        known, complaints = cls.read(values)
+        if complaints:
+            raise ValueError(complaints[0])
+        return known
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any] | str) -> tuple["Experiment", list[str]]:
+        """What could be read, wrong values replaced by their defaults, and a sentence about each of these."""
+        if isinstance(values, str):
+            values = dict(parse_qsl(values, keep_blank_values=True))
+        good, complaints = {}, []
+        for name, value in values.items():
+            try:
+                good[name] = checked(FIELDS[name], value)
+            except KeyError:
+                said = name if name.isprintable() else ascii(name)
+                close = difflib.get_close_matches(said, FIELDS, 1)
+                hint = f" (did you mean {close[0]}?)" if close else ""
+                complaints.append(
+                    f"{said}={value!r}: there is no such setting{hint}; choose among {', '.join(FIELDS)}"
+                )
+            except ValueError as error:
+                complaints.append(str(error))
+        try:
+            return cls(**good), complaints
+        except ValueError as error:  # two values that do not go together: the one it names falls back
+            del good[str(error).partition("=")[0]]
+            return cls(**good), [*complaints, str(error)]
+
+
+FIELDS = {spec.name: spec for spec in dataclasses.fields(Experiment)}
+
+
+def text(value: Any) -> str:
+    """A value as links and the command line write it: as short as reads back equal."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
+
+
+def checked(spec: dataclasses.Field, value: Any) -> Any:
+    """The value in the field's type; ``ValueError`` names the key, the value and what is allowed."""
+    if registry := spec.metadata.get("registry"):
+        registry[value]
+        return value
+    low, high, kind = spec.metadata["low"], spec.metadata["high"], type(spec.default)
+    allowed = (
+        "true or false"
+        if kind is bool
+        else f"{'a whole' if kind is int else 'a'} number from {low} to {high}"
+    )
+    try:
+        if kind is bool:
+            number = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
+        else:
+            number = kind(float(value)) if isinstance(value, str) else kind(value)
+            if isinstance(value, bool) or (kind is int and number != float(value)):
+                raise ValueError
+        if not low <= number <= high:  # NaN is not in any range
+            raise ValueError
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise ValueError(f"{spec.name}={value!r}: choose {allowed}") from None
+    return number

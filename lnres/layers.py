@@ -1,0 +1,372 @@
+"""Layers with a leading member axis: S networks of the same shape train as one."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnres.registry import Registry
+
+ACTIVATIONS = Registry("activation")
+INITS = Registry("init")
+
+# An activation's ``flat(z, out)`` is 1 where |f'(z)| < 1 - 0.97² (for tanh: beyond an output of 0.97), else
+# 0; a comparison into floats is four times faster on a CPU than one into bool.
+
+
+def generator(*key) -> torch.Generator:
+    """A generator of its own for every key, so that nothing drawn elsewhere can disturb it."""
+    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@lru_cache
+def second_moment(f: Callable[[Tensor], Tensor]) -> float:
+    """E f(z)² for a standard normal z, by quadrature: what a layer behind f has to make up for."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(199)
+    values = f(torch.from_numpy(nodes)).numpy()
+    return float((weights * values**2).sum() / weights.sum())
+
+
+@ACTIVATIONS.add("relu", "ReLU", r"f(z)=\max(0,z)", paper="Nair & Hinton 2010")
+class Relu:
+    """Passes what is positive and stops the rest; half of a centred signal's power is lost."""
+
+    __call__ = staticmethod(torch.relu)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero."""
+        return torch.le(z, 0, out=out)
+
+
+@ACTIVATIONS.add("tanh", "tanh", r"f(z)=\tanh z", paper="LeCun et al. 1998")
+class Tanh:
+    """Squashes to (-1, 1); far from zero its slope, and so the gradient, dies."""
+
+    __call__ = staticmethod(torch.tanh)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero."""
+        return torch.gt(torch.abs(z, out=out), math.atanh(0.97), out=out)
+
+
+@ACTIVATIONS.add("gelu", "GELU", r"f(z)=z\,\Phi(z)", paper="Hendrycks & Gimpel 2016")
+class Gelu:
+    """A smooth ReLU: the input times the chance that a normal variable lies below it."""
+
+    __call__ = staticmethod(torch.nn.functional.gelu)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero: left of z = -2.25 it stays between -0.059 and 0."""
+        return torch.lt(z, -2.25, out=out)
+
+
+@ACTIVATIONS.add("leaky", "leaky ReLU", r"f(z)=\max(0.01z,z)", paper="Maas et al. 2013")
+class LeakyRelu:
+    """A ReLU that lets a hundredth of the negative side through, so that no unit is ever quite dead."""
+
+    __call__ = staticmethod(torch.nn.functional.leaky_relu)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero."""
+        return torch.le(z, 0, out=out)
+
+
+@ACTIVATIONS.add("silu", "SiLU", r"f(z)=z\,\sigma(z)", paper="Elfwing et al. 2018")
+class Silu:
+    """The input times its own sigmoid; smooth, and slightly negative left of zero."""
+
+    __call__ = staticmethod(torch.nn.functional.silu)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero: left of z = -3.81 it stays between -0.059 and 0."""
+        return torch.lt(z, -3.81, out=out)
+
+
+@ACTIVATIONS.add("sigmoid", "sigmoid", r"f(z)=1/(1+e^{-z})", paper="Rumelhart et al. 1986")
+class Sigmoid:
+    """Squashes to (0, 1): never centred, and its slope is a quarter at best."""
+
+    __call__ = staticmethod(torch.sigmoid)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero: beyond |z| = 2.70."""
+        return torch.gt(torch.abs(z, out=out), 2.70, out=out)
+
+
+@ACTIVATIONS.add(
+    "selu", "SELU", r"f(z)=\lambda z,\ z>0;\ \lambda\alpha(e^z-1)", paper="Klambauer et al. 2017"
+)
+class Selu:
+    """Scaled so that mean 0 and variance 1 are a fixed point: a norm made of an activation."""
+
+    __call__ = staticmethod(torch.nn.functional.selu)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero: left of z = -3.39."""
+        return torch.lt(z, -3.39, out=out)
+
+
+@ACTIVATIONS.add("erf", "erf", r"f(z)=\mathrm{erf}(z)", paper="Williams 1997")
+class Erf:
+    """A sigmoid whose averages over Gaussian inputs have closed forms."""
+
+    __call__ = staticmethod(torch.erf)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """1 where the slope is (nearly) zero: beyond |z| = 1.72."""
+        return torch.gt(torch.abs(z, out=out), 1.72, out=out)
+
+
+@ACTIVATIONS.add("identity", "identity", r"f(z)=z", paper="Saxe et al. 2014")
+class Identity:
+    """No nonlinearity: the deep network stays linear, which makes theory exact."""
+
+    __call__ = staticmethod(lambda z: z)
+
+    @staticmethod
+    def flat(z: Tensor, out: Tensor) -> Tensor:
+        """Nowhere."""
+        return out.zero_()
+
+
+# An init maps (experiment, fan_in, fan_out, power) to the std of the weights and of the biases and the law
+# they are drawn from; power is the second moment of the activation that touches the layer, 1 where there is
+# none.
+@INITS.add("unit", "unit branch", r"\sigma^2=1/(n_{in}\,\mathrm{E}f^2)", paper="De & Smith 2020")
+def unit(e, fan_in, fan_out, power):
+    """Every branch keeps the second moment of its input: variance 1/n, or 2/n next to a ReLU."""
+    return 1 / math.sqrt(fan_in * power), 0.0, "normal"
+
+
+@INITS.add("he", "He", r"\sigma^2=2/n_{in}", paper="He et al. 2015")
+def he(e, fan_in, fan_out, power):
+    """Variance 2/n keeps the power of a ReLU layer."""
+    return math.sqrt(2 / fan_in), 0.0, "normal"
+
+
+@INITS.add("xavier", "Xavier", r"\sigma^2=2/(n_{in}+n_{out})", paper="Glorot & Bengio 2010")
+def xavier(e, fan_in, fan_out, power):
+    """A compromise between the forward and the backward pass of a linear layer."""
+    return math.sqrt(2 / (fan_in + fan_out)), 0.0, "uniform"
+
+
+@INITS.add("lecun", "LeCun", r"\sigma^2=1/n_{in}", paper="LeCun et al. 1998")
+def lecun(e, fan_in, fan_out, power):
+    """Variance 1/n keeps the power of a linear layer; behind a ReLU it halves."""
+    return 1 / math.sqrt(fan_in), 0.0, "normal"
+
+
+@INITS.add("torch", "torch default", r"w,b\sim U(\pm 1/\sqrt{n_{in}})", paper="torch.nn.Linear")
+def torch_default(e, fan_in, fan_out, power):
+    """What ``torch.nn.Linear`` does if nobody chooses: a variance of 1/(3n), biases too."""
+    return 1 / math.sqrt(3 * fan_in), 1 / math.sqrt(3 * fan_in), "uniform"
+
+
+@INITS.add("meanfield", "mean field", r"\sigma^2=\sigma_w^2/n_{in},\ \sigma_b^2", paper="Poole et al. 2016")
+def meanfield(e, fan_in, fan_out, power):
+    """Variances of weights and biases are free: the plane on which order and chaos meet."""
+    return math.sqrt(e.sigma_w2 / fan_in), math.sqrt(e.sigma_b2), "normal"
+
+
+@INITS.add("orthogonal", "orthogonal", r"W^\top W=I\,/\,\mathrm{E}f^2", paper="Saxe et al. 2014")
+def orthogonal(e, fan_in, fan_out, power):
+    """A random rotation, scaled like the unit branch: no direction is stretched more than another."""
+    return 1 / math.sqrt(max(fan_in, fan_out) * power), 0.0, "orthogonal"
+
+
+class Weights:
+    """All parameters of S members, contiguous in ONE flat buffer, their gradients in a second.
+
+    Every layer holds views of the buffer as its parameters; autograd adds into views of the gradient while
+    they are in the cache. Parameters of equal shape lie side by side, as one ``group`` (count, S, ...). The
+    buffers are padded to a multiple of 64 elements, so that fused optimizers treat every element alike and
+    a member's bits do not depend on how many others there are.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: str = "cpu"):
+        self.seeds, self.device = tuple(seeds), device
+        self.training, self.step = True, 0
+        self.live: dict[str, float] = {}  # knobs that layers look up at every step, since they may change
+        self.buffers: dict[str, Tensor] = {}
+        self._declared: dict[tuple[int, ...], list[tuple]] = {}
+
+    def add(self, owner, attribute: str, name: str, shape: tuple[int, ...], draw: Callable) -> None:
+        """Declare a parameter (S, *shape); ``draw(shape, generator)`` is asked once a member."""
+        start = torch.stack([draw(shape, generator(seed, name)) for seed in self.seeds])
+        self._declared.setdefault(tuple(shape), []).append((owner, attribute, name, start))
+
+    def buffer(self, name: str, value: Tensor) -> Tensor:
+        """State that is not trained, such as running statistics."""
+        self.buffers[name] = value.to(self.device)
+        return self.buffers[name]
+
+    def pack(self) -> None:
+        """Lay out what was declared and hand every layer its parameters; call it once."""
+        declared = self._declared.values()
+        total = sum(start.numel() for group in declared for *_, start in group)
+        self.flat = torch.zeros(-(-total // 64) * 64, device=self.device)
+        self.grad = torch.zeros_like(self.flat)
+        self.shapes = [(len(group), len(self.seeds), *shape) for shape, group in self._declared.items()]
+        self.names = [[name for _, _, name, _ in group] for group in declared]
+        for group, values, grads in zip(
+            declared, self.groups(self.flat), self.groups(self.grad), strict=True
+        ):
+            for (owner, attribute, _, start), value, grad in zip(group, values, grads, strict=True):
+                parameter = value.copy_(start).requires_grad_()
+                parameter.grad = grad
+                setattr(owner, attribute, parameter)
+        self._declared = {}
+
+    def groups(self, flat: Tensor) -> list[Tensor]:
+        """A buffer laid out like the flat one, as one tensor (count, S, ...) per shape."""
+        sizes = [math.prod(shape) for shape in self.shapes]
+        parts = flat[: sum(sizes)].split(sizes)
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def clip(self, limit: float) -> Tensor:
+        """Scale each member's gradient down to this norm where it is longer; returns its norms (S,)."""
+        groups = [group.transpose(0, 1).flatten(1) for group in self.groups(self.grad)]
+        norms = torch.stack([torch.linalg.vector_norm(group, dim=1) for group in groups], dim=1)
+        total = torch.linalg.vector_norm(norms, dim=1)  # along rows: the order must not depend on S
+        factor = (limit / (total + 1e-6)).clamp_max(1.0)
+        for group in self.groups(self.grad):
+            group.mul_(factor.view(-1, *[1] * (group.ndim - 2)))
+        return total
+
+    def named(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Value and gradient (S, ...) of every parameter, by name."""
+        pairs = zip(self.names, self.groups(self.flat), self.groups(self.grad), strict=True)
+        return {
+            name: (value, grad)
+            for names, values, grads in pairs
+            for name, value, grad in zip(names, values, grads, strict=True)
+        }
+
+    def matrices(self, prefix: str) -> list[tuple[int, list[int], Tensor]]:
+        """Where the weight matrices named ``prefix.<i>...`` lie: (group, rows of the group, their i)."""
+        found = []
+        for k, names in enumerate(self.names):
+            rows = [
+                j
+                for j, name in enumerate(names)
+                if name.startswith(prefix + ".") and name.endswith(".weight")
+            ]
+            if rows:
+                blocks = torch.tensor([int(names[j].split(".")[1]) for j in rows], device=self.device)
+                found.append((k, rows, blocks))
+        return found
+
+
+def constant(value: float) -> Callable:
+    """Every entry starts at ``value``."""
+    return lambda shape, g: torch.full(shape, float(value))
+
+
+def drawn(std: float, law: str) -> Callable:
+    """Entries of mean 0 and this std: independent (``normal``, ``uniform``) or ``orthogonal``."""
+    if std == 0:
+        return constant(0)
+
+    def draw(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+        if law == "uniform":
+            return (torch.rand(shape, generator=g) * 2 - 1) * (std * math.sqrt(3))
+        if law == "orthogonal":
+            return torch.nn.init.orthogonal_(torch.empty(shape), std * math.sqrt(max(shape)), generator=g)
+        return torch.randn(shape, generator=g) * std
+
+    return draw
+
+
+def along(x: Tensor, parameter: Tensor) -> Tensor:
+    """A parameter (S, 1, n) shaped to go with (S, B, n) or (S, B, P, n)."""
+    return parameter if x.ndim == 3 else parameter.unsqueeze(2)
+
+
+class Linear:
+    """y = x W + b for each member: (S, B, ..., n_in) -> (S, B, ..., n_out); W is (S, n_in, n_out)."""
+
+    reach = 1
+    """How many positions an output looks at: its fan-in is that many times the features."""
+
+    def __init__(
+        self, weights: Weights, name: str, fan_in: int, fan_out: int, start: tuple, bias: float = 0.0
+    ):
+        std, bias_std, law = start
+        weights.add(self, "weight", f"{name}.weight", (fan_in, fan_out), drawn(std, law))
+        offset = drawn(bias_std, law) if bias_std else constant(bias)
+        weights.add(self, "bias", f"{name}.bias", (1, fan_out), offset)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.ndim == 3:
+            return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias, x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])
+
+
+class Conv(Linear):
+    """A 3 x 3 convolution of square images, zero padded: (S, B, P, n_in) -> (S, B, P, n_out), P = side².
+
+    The nine shifted images side by side are the input of one linear layer; W is (S, 9 n_in, n_out), the
+    positions of the kernel row by row, its input features within each.
+    """
+
+    reach = 9
+
+    def __init__(
+        self, weights: Weights, name: str, fan_in: int, fan_out: int, start: tuple, bias: float = 0.0
+    ):
+        super().__init__(weights, name, self.reach * fan_in, fan_out, start, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        side = math.isqrt(x.shape[2])
+        padded = torch.nn.functional.pad(x.unflatten(2, (side, side)), (0, 0, 1, 1, 1, 1))
+        shifted = [padded[:, :, i : i + side, j : j + side] for i in range(3) for j in range(3)]
+        return super().__call__(torch.cat(shifted, dim=-1).flatten(2, 3))
+
+
+class Attention:
+    """Multi-head self-attention, (S, B, P, n) -> (S, B, P, n): every position asks all others."""
+
+    def __init__(self, weights: Weights, name: str, features: int, heads: int, start: tuple, last: tuple):
+        self.heads = heads
+        self.ask = Linear(weights, f"{name}.first", features, 3 * features, start)  # queries, keys, values
+        self.tell = Linear(weights, f"{name}.last", features, features, last)
+
+    def __call__(self, x: Tensor, inside: Callable = lambda mixed: mixed) -> Tensor:
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(2, 3) for part in self.ask(x).chunk(3, dim=-1)
+        )  # each (S, B, heads, P, n / heads)
+        mixed = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=-1) @ v
+        return self.tell(inside(mixed.transpose(2, 3).flatten(-2)))
+
+
+class Dropout:
+    """Zeroes entries in training and scales the others up; masks depend on (seed, name, step) alone.
+
+    ``shape`` maps the input's shape to the mask's: one draw for every entry, or one for a whole example.
+    """
+
+    def __init__(self, weights: Weights, name: str, knob: str, shape: Callable = tuple):
+        self.weights, self.name, self.knob, self.shape = weights, name, knob, shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        share = self.weights.live.get(self.knob, 0.0)
+        if not share or not self.weights.training:
+            return x
+        shape = self.shape(x.shape[1:])
+        step, seeds = self.weights.step, self.weights.seeds
+        chance = torch.stack([torch.rand(shape, generator=generator(s, self.name, step)) for s in seeds])
+        kept = (chance >= share).to(x.dtype) / (1 - share)
+        return x * kept.to(x.device)

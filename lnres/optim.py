@@ -1,0 +1,114 @@
+"""Optimizers of one flat buffer, and schedules: a row maps the experiment's knobs to torch's own kernels."""
+
+import math
+
+import torch
+from torch import Tensor, optim
+
+from lnres.registry import Registry
+
+OPTIMIZERS = Registry("optimizer")
+SCHEDULES = Registry("schedule")
+
+
+@OPTIMIZERS.add(
+    "sgd", "SGD", r"v\leftarrow\mu v+g,\ \theta\leftarrow\theta-\eta v", paper="Robbins & Monro 1951"
+)
+def sgd(flat: Tensor, e) -> optim.Optimizer:
+    """Gradient descent with heavy-ball momentum (momentum 0: plain)."""
+    return optim.SGD([flat], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, fused=True)
+
+
+@OPTIMIZERS.add(
+    "adam", "Adam", r"\theta\leftarrow\theta-\eta\,\hat m/(\sqrt{\hat v}+\epsilon)", paper="Kingma & Ba 2015"
+)
+def adam(flat: Tensor, e) -> optim.Optimizer:
+    """A step size of its own for every weight, from running means of the gradient and its square."""
+    return optim.Adam([flat], e.lr, weight_decay=e.weight_decay, fused=True)
+
+
+@OPTIMIZERS.add(
+    "adamw", "AdamW", r"\theta\leftarrow(1-\eta\lambda)\theta-\eta\,\hat m/(\sqrt{\hat v}+\epsilon)",
+    paper="Loshchilov & Hutter 2019",
+)  # fmt: skip
+def adamw(flat: Tensor, e) -> optim.Optimizer:
+    """Adam whose weight decay does not pass through the running means."""
+    return optim.AdamW([flat], e.lr, weight_decay=e.weight_decay, fused=True)
+
+
+@OPTIMIZERS.add(
+    "nesterov",
+    "Nesterov",
+    r"v\leftarrow\mu v+g,\ \theta\leftarrow\theta-\eta(g+\mu v)",
+    paper="Nesterov 1983",
+)
+def nesterov(flat: Tensor, e) -> optim.Optimizer:
+    """Momentum that looks ahead: the gradient counts once more on top of the velocity."""
+    made = optim.SGD([flat], e.lr, e.momentum, weight_decay=e.weight_decay, fused=True)
+    made.param_groups[0]["nesterov"] = True  # torch refuses it for a momentum of 0, which may change later
+    return made
+
+
+@OPTIMIZERS.add(
+    "rmsprop",
+    "RMSprop",
+    r"\theta\leftarrow\theta-\eta g/(\sqrt{\hat v}+\epsilon)",
+    paper="Tieleman & Hinton 2012",
+)
+def rmsprop(flat: Tensor, e) -> optim.Optimizer:
+    """The gradient over the root of its running mean square, with momentum on top."""
+    made = optim.RMSprop([flat], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, foreach=False)
+    zeros = {name: torch.zeros_like(flat) for name in ("square_avg", "momentum_buffer")}
+    made.state[flat] = {
+        "step": torch.zeros(()),
+        **zeros,
+    }  # momentum may begin later: torch would not be ready
+    return made
+
+
+@OPTIMIZERS.add(
+    "lion",
+    "Lion",
+    r"\theta\leftarrow\theta-\eta(\mathrm{sign}(\beta_1m+(1-\beta_1)g)+\lambda\theta)",
+    paper="Chen et al. 2023",
+)
+class Lion(optim.Optimizer):
+    """Only the sign of the averaged gradient counts: every weight moves by the learning rate, up or down."""
+
+    def __init__(self, flat: Tensor, e):
+        super().__init__([flat], {"lr": e.lr, "betas": (0.9, 0.99), "weight_decay": e.weight_decay})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update, as in algorithm 2 of the paper."""
+        for group in self.param_groups:
+            (first, second), lr = group["betas"], group["lr"]
+            for p in group["params"]:
+                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+                direction = torch.lerp(p.grad, mean, first).sign_()
+                p.mul_(1 - lr * group["weight_decay"]).add_(direction, alpha=-lr)
+                mean.lerp_(p.grad, 1 - second)
+
+
+# A schedule maps (step, experiment) to the factor on the learning rate, after the linear warm-up.
+@SCHEDULES.add("constant", "constant", r"\eta_t=\eta")
+def constant(step: int, e) -> float:
+    """The learning rate stays."""
+    return 1.0
+
+
+@SCHEDULES.add("cosine", "cosine", r"\eta_t=\eta\,(1+\cos(\pi t/T))/2", paper="Loshchilov & Hutter 2017")
+def cosine(step: int, e) -> float:
+    """Half a cosine from the full learning rate to zero at the last step."""
+    return (1 + math.cos(math.pi * min(step / e.steps, 1))) / 2
+
+
+@SCHEDULES.add("step", "in steps", r"\eta/10\ (t\geq T/2),\ \eta/100\ (t\geq 3T/4)", paper="He et al. 2015")
+def steps(step: int, e) -> float:
+    """A tenth from half of the steps on, a hundredth from three quarters on."""
+    return 0.1 ** ((2 * step >= e.steps) + (4 * step >= 3 * e.steps))
+
+
+def learning_rate(step: int, e) -> float:
+    """The learning rate of a step: schedule times linear warm-up."""
+    return e.lr * SCHEDULES[e.schedule].make(step, e) * min(1.0, (step + 1) / max(e.warmup, 1))

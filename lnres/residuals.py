@@ -1,0 +1,131 @@
+"""A residual says how the stream x and a block's branch F(x) become one."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lnres.layers import Linear, Weights, along, constant
+from lnres.registry import Registry
+
+RESIDUALS = Registry("residual")
+
+
+class Skip:
+    """Base of all residuals: made once a block, called with the stream and the branch's output."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        pass
+
+    @staticmethod
+    def shrink(e) -> tuple[float, float]:
+        """What the weights of the branch's inner and of its last layer are multiplied by at the start."""
+        return 1.0, 1.0
+
+
+@RESIDUALS.add("none", "no skip", "y=F(x)")
+class NoSkip(Skip):
+    """The branch replaces the stream: a plain deep network."""
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return fx
+
+
+@RESIDUALS.add("identity", "identity skip", "y=x+F(x)", paper="He et al. 2015")
+class IdentitySkip(Skip):
+    """The branch is added to the stream."""
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return x + fx
+
+
+@RESIDUALS.add("scaled", "scaled skip", r"y=x+\alpha F(x)", paper="De & Smith 2020")
+class ScaledSkip(Skip):
+    """The branch is damped before it is added; α = 1/√depth keeps the stream's variance bounded."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        self.alpha = e.alpha or 1 / math.sqrt(e.depth)
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return torch.add(x, fx, alpha=self.alpha)
+
+
+@RESIDUALS.add("rezero", "ReZero", r"y=x+\alpha F(x),\ \alpha_0=0", paper="Bachlechner et al. 2020")
+class ReZero(Skip):
+    """One learned number per block, starting at zero: at first every block is the identity."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        weights.add(self, "alpha", f"{name}.alpha", (1, 1), constant(0))
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return x + along(x, self.alpha) * fx
+
+
+@RESIDUALS.add(
+    "layerscale", "LayerScale", r"y=x+\lambda\odot F(x),\ \lambda_0=0.1", paper="Touvron et al. 2021"
+)
+class LayerScale(Skip):
+    """One learned number per feature, starting small: 0.1 up to 18 blocks, 1e-5 up to 24, 1e-6 beyond."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        start = 0.1 if e.depth <= 18 else 1e-5 if e.depth <= 24 else 1e-6
+        weights.add(self, "scale", f"{name}.scale", (1, e.width), constant(e.alpha or start))
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return x + along(x, self.scale) * fx
+
+
+@RESIDUALS.add(
+    "highway",
+    "highway gate",
+    r"y=T\odot F(x)+(1-T)\odot x,\ T=\sigma(xW_T+b_T)",
+    paper="Srivastava et al. 2015",
+)
+class Highway(Skip):
+    """A learned gate per feature chooses between branch and skip; its bias of -2 starts close to the skip."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        self.gate = Linear(
+            weights, f"{name}.gate", e.width, e.width, (1 / math.sqrt(e.width), 0.0, "normal"), bias=-2.0
+        )
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return torch.lerp(x, fx, torch.sigmoid(self.gate(x)))
+
+
+@RESIDUALS.add(
+    "deepnorm",
+    "DeepNorm",
+    r"y=\alpha x+F(x),\ \alpha=(2L)^{1/4},\ \beta=(8L)^{-1/4}",
+    paper="Wang et al. 2022",
+)
+class DeepNorm(Skip):
+    """The skip is strengthened, the branch starts smaller; made for post-LN. A block counts as a layer."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        self.alpha = e.alpha or (2 * e.depth) ** 0.25
+
+    @staticmethod
+    def shrink(e) -> tuple[float, float]:
+        """β for both."""
+        return ((8 * e.depth) ** -0.25,) * 2
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return torch.add(fx, x, alpha=self.alpha)
+
+
+@RESIDUALS.add("fixup", "Fixup", r"y=x+aF(x)+b,\ W_1\sim L^{-1/2},\ W_2=0", paper="Zhang et al. 2019")
+class Fixup(Skip):
+    """Inner weights shrunk by depth, last ones zero, a learned factor and offset: depth without a norm."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        weights.add(self, "factor", f"{name}.factor", (1, 1), constant(1))
+        weights.add(self, "offset", f"{name}.offset", (1, 1), constant(0))
+
+    @staticmethod
+    def shrink(e) -> tuple[float, float]:
+        """L^(-1/(2m-2)) with m = 2 layers a branch, and zero for the last."""
+        return e.depth**-0.5, 0.0
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        return x + along(x, self.factor) * fx + along(x, self.offset)
