@@ -1,0 +1,134 @@
+"""The command line: train, probe and bench."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+
+def experiment_of(pairs: list[str], **options):
+    """An experiment from ``key=value`` words."""
+    from lnres.experiment import Experiment  # after the parser: --help should not wait for torch
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise ValueError(f"{pair!r}: write key=value, as in depth=32")
+    values = dict(pair.split("=", 1) for pair in pairs)
+    return Experiment.parse(values | {name: value for name, value in options.items() if value is not None})
+
+
+def plain(array: np.ndarray) -> list:
+    """Nested lists for JSON, which knows no NaN and no infinity: they become null."""
+    return np.where(np.isfinite(array), array, None).tolist() if array.dtype.kind == "f" else array.tolist()
+
+
+def train(args) -> None:
+    """Train one experiment and keep its record."""
+    from tqdm import tqdm
+
+    from lnres.record import Record
+    from lnres.train import Run, one_thread
+    from lnres.verdict import sentence
+
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        raise ValueError(f"--out {args.out}: there is no such folder; make it first")
+    one_thread()
+    run = Run(experiment_of(args.settings, steps=args.steps))
+    e = run.experiment
+    record = Record({"experiment": e.link(), "label": e.label()})
+    start = time.perf_counter()
+    with tqdm(total=e.steps, unit="step", disable=args.quiet) as bar:
+        while run.step < e.steps:
+            arrays, header = next(run)
+            record.extend(arrays, header)
+            for event in header["events"]:
+                bar.write(event["text"], file=sys.stderr)
+            loss = "diverged" if all(run.diverged) else f"{np.nanmean(arrays['loss_train']):.3g}"
+            bar.set_postfix(loss=loss, refresh=False)
+            bar.update()
+    seconds = time.perf_counter() - start
+    loss, accuracy = run.test()
+    if args.out:
+        record.save(args.out)
+    summary = {
+        "experiment": dataclasses.asdict(e), "steps": run.step, "seconds": round(seconds, 3),
+        "loss_train": plain(record["loss_train"][-1]), "acc_train": plain(record["acc_train"][-10:].mean(0)),
+        "loss_test": plain(loss.cpu().numpy()), "acc_test": plain(accuracy.cpu().numpy()),
+        "events": record.events, "verdict": sentence(record),
+    }  # fmt: skip
+    print(json.dumps(summary))
+
+
+def probe(args) -> None:
+    """One forward and backward pass at init, as JSON."""
+    from lnres.train import one_thread
+    from lnres.train import probe as measure
+
+    one_thread()
+    experiment = experiment_of(args.settings)
+    arrays = measure(experiment)
+    profiles = {name: plain(array) for name, array in arrays.items() if not name.endswith("_hist")}
+    print(json.dumps({"experiment": dataclasses.asdict(experiment)} | profiles))
+
+
+def bench(args) -> None:
+    """Ratios, both sides interleaved in one run."""
+    from tests.bench import BENCHES
+
+    results = {}
+    for name in args.names or BENCHES:
+        print(f"{name}: {BENCHES[name].about}", file=sys.stderr)
+        results[name] = BENCHES[name].make()
+        print(json.dumps({name: results[name]}), flush=True)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong option in one line, as everything else that is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"lnres: {message}; see {self.prog} --help\n")
+
+
+def main() -> int:
+    """Run a command; bad input is one line on stderr and exit status 2."""
+    parser = Parser(prog="python -m lnres", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (train, probe, bench):
+        sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        sub.set_defaults(command=command)
+        if command is bench:
+            sub.add_argument("names", nargs="*", metavar="NAME")
+            sub.add_argument("--json", metavar="FILE")
+        else:
+            sub.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+        if command is train:
+            sub.add_argument("--steps", type=int)
+            sub.add_argument("--out", metavar="FILE", help="where to write the record (safetensors)")
+            sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    args = parser.parse_args()
+    try:
+        args.command(args)
+    except (ValueError, OSError) as error:
+        print(f"lnres: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as with head
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

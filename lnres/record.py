@@ -1,0 +1,119 @@
+"""A record is what was seen of a run: named arrays that grow by frames, one safetensors blob each."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+# Each array grows by one row per tick of one of three clocks; the clock's own array holds the steps.
+CLOCKS = {
+    "step": ("loss_train", "acc_train"),
+    "test_step": ("loss_test", "acc_test"),
+    "probe_step": (
+        "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
+        "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",
+        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine",
+    ),
+}  # fmt: skip
+CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
+
+# Values are counted on an asinh scale: linear near 0, logarithmic beyond 1, with a bin below and one above.
+HIST_BINS, HIST_REACH = 64, 8.0
+
+Frame = tuple[dict[str, np.ndarray], dict]
+"""One increment: arrays with a leading axis of new rows, and a JSON-able header (``events``)."""
+
+
+def pack(arrays: Mapping[str, np.ndarray], header: Mapping) -> bytes:
+    """A frame as bytes that any safetensors reader opens; the header travels as JSON in its metadata."""
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return safetensors.numpy.save(whole, metadata={"lnres": json.dumps(header)})
+
+
+def unpack(blob: bytes) -> Frame:
+    """The arrays and header of a frame; ``ValueError`` with one sentence if the bytes are damaged."""
+    try:
+        arrays = safetensors.numpy.load(blob)
+        size = int.from_bytes(blob[:8], "little")
+        header = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["lnres"])
+        if not isinstance(header, dict):
+            raise TypeError("its header is no JSON object")
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"this is not a record of lnres: {error}") from None
+    return arrays, header
+
+
+class Record:
+    """Named arrays that grow: ``record["grad_norm"]`` is the view of all rows so far.
+
+    Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins).
+    ``header`` carries the experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
+    """
+
+    def __init__(self, header: Mapping | None = None):
+        self.header = dict(header or {})
+        self.events: list[dict] = list(self.header.pop("events", []))
+        self._rows: dict[str, np.ndarray] = {}
+        self._count: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._rows[name][: self._count[name]]
+
+    def __iter__(self):
+        return iter(self._rows)
+
+    def rows(self, clock: str) -> int:
+        """How many rows the arrays of a clock have."""
+        return self._count.get(clock, 0)
+
+    @property
+    def last_step(self) -> int:
+        """The last optimizer step seen, -1 before the first."""
+        return int(self["step"][-1]) if self.rows("step") else -1
+
+    def extend(self, arrays: Mapping[str, np.ndarray], header: Mapping | None = None) -> None:
+        """Append a frame's rows and its events."""
+        for name, new in arrays.items():
+            have, room = self._count.get(name, 0), self._rows.get(name)
+            if room is None or have + len(new) > len(room):  # doubling keeps appending linear
+                grown = np.empty((max(64, 2 * (have + len(new))), *new.shape[1:]), new.dtype)
+                if room is not None:
+                    grown[:have] = room[:have]
+                self._rows[name] = room = grown
+            room[have : have + len(new)] = new
+            self._count[name] = have + len(new)
+        self.events += (header or {}).get("events", [])
+
+    def since(self, have: Mapping[str, int], names=None) -> dict[str, np.ndarray]:
+        """The rows beyond ``have`` (clock -> rows), of all arrays or of those named."""
+        return {
+            name: self[name][have.get(CLOCK_OF[name], 0) :]
+            for name in self._rows
+            if names is None or name in names
+        }
+
+    def tobytes(self) -> bytes:
+        """The whole record as one frame."""
+        return pack({name: self[name] for name in self._rows}, self.header | {"events": self.events})
+
+    def save(self, path: str | Path) -> None:
+        """Write the record as a safetensors file."""
+        Path(path).write_bytes(self.tobytes())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Record":
+        """Read a record; ``ValueError`` with one sentence if the file is damaged."""
+        arrays, header = unpack(Path(path).read_bytes())
+        for name, array in arrays.items():
+            clock = arrays.get(CLOCK_OF.get(name))
+            if clock is None or clock.ndim != 1 or array.shape[:1] != clock.shape:
+                raise ValueError(f"this is not a record of lnres: {name!r} has no clock or does not fit it")
+        record = cls(header)
+        record.extend(arrays)
+        return record

@@ -1,0 +1,302 @@
+"""A run is an iterator: each ``next`` is one optimizer step and returns its frame."""
+
+import contextlib
+import ctypes
+import math
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lnres.data import Batches
+from lnres.experiment import DEVICES, MAX_PROBE, Experiment
+from lnres.layers import ACTIVATIONS, Weights, generator
+from lnres.models import MODELS
+from lnres.optim import OPTIMIZERS, learning_rate
+from lnres.probes import Scratch, Tape, Updates, activations, gradients
+from lnres.record import Frame
+
+DENSE = 20
+"""Until this step every step is probed: the first spike is the story."""
+FIRST_TESTS, TEST_EVERY = (0, 10, 20, 50), 100
+KEEP_EVERY, KEEP_BYTES = 100, 2**25
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+
+
+def one_thread() -> None:
+    """Settings of every process that trains.
+
+    Two threads collapse when anything else wants a core; denormal gradients of a vanishing network slow a
+    step several times; and where malloc hands large blocks back to the system after each step, getting them
+    again costs a recorded step a fifth of its time (glibc only). MKL is told, before its first call, that
+    the place of an array in memory must not change a bit: else a member of odd width differs from the run
+    of its seed alone.
+    """
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    with contextlib.suppress(AttributeError, OSError):
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(option, 2**30)
+
+
+def where(device: str) -> str:
+    """The device of torch that ``auto``, ``cpu`` or ``cuda`` stands for."""
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ValueError("device='cuda': this machine has no GPU that torch can use; choose auto or cpu")
+    return DEVICES[device].make or ("cuda" if there else "cpu")
+
+
+class Run:
+    """An experiment being trained, S members at once.
+
+    >>> run = Run(Experiment(depth=2, width=8, seeds=2))
+    >>> arrays, header = next(run)
+    >>> arrays["loss_train"].shape
+    (1, 2)
+
+    Member k equals the run of its seed alone; to pause is not to call ``next``; ``step`` counts updates.
+    """
+
+    def __init__(self, experiment: Experiment, changes: Iterable[tuple[int, dict]] = ()):
+        self.first = self.experiment = experiment.affordable()
+        self.changes = list(changes)  # (step, values of live knobs), as in the events of a record
+        self.device = where(experiment.device)
+        self.batches = Batches(experiment, self.device)
+        self.weights = Weights(experiment.member_seeds, self.device)
+        self.model = MODELS[experiment.model].make(
+            self.weights, experiment, self.batches.features, self.batches.classes
+        )
+        self.weights.pack()
+        self._flat = self.weights.flat.detach()  # one leaf for the optimizer, the same memory
+        self._flat.requires_grad_().grad = self.weights.grad
+        self.optimizer = OPTIMIZERS[experiment.optimizer].make(self._flat, experiment)
+        self.activation = ACTIVATIONS[experiment.activation].make
+        self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()
+        self.step = 0
+        self._clipped = False
+        self.diverged = [False] * experiment.seeds
+        self._events: list[dict] = []
+        self._kept: dict[int, tuple[dict, dict]] = {}
+
+    def __iter__(self) -> "Run":
+        return self
+
+    def __next__(self) -> Frame:
+        for step, values in self.changes:
+            if step == self.step:
+                self._apply(values)
+        if self.step and self.step % KEEP_EVERY == 0:
+            self._keep()
+        e, t = self.experiment, self.step
+        seen = e.record_every and (t < DENSE or t % e.record_every == 0)
+        arrays: dict[str, Tensor] = {}
+        if e.record_every and (t in FIRST_TESTS or t % TEST_EVERY == 0):
+            loss, accuracy = self.test()
+            arrays |= {"test_step": torch.tensor(t), "loss_test": loss, "acc_test": accuracy}
+        if all(self.diverged):  # NaN stays NaN: nothing is left to compute
+            nothing = torch.full((e.seeds,), torch.nan)
+            arrays |= {"loss_train": nothing, "acc_train": nothing}
+        else:
+            arrays |= self._update(Tape() if seen else None)
+        arrays["step"] = torch.tensor(t)
+        self.step += 1
+        events, self._events = self._events, []
+        return {name: to_numpy(value)[None] for name, value in arrays.items()}, {"events": events}
+
+    def _update(self, tape: Tape | None) -> dict[str, Tensor]:
+        """One optimizer step; with a tape, everything measured on the way."""
+        e, weights = self.experiment, self.weights
+        x, y = self.batches(self.step, e.batch, e.noise)
+        weights.step, weights.live = self.step, {"dropout": e.dropout, "drop_path": e.drop_path}
+        logits = self.model(x, tape)
+        losses = F.cross_entropy(logits.flatten(0, 1), y.view(-1), reduction="none").view(y.shape).mean(1)
+        if tape:
+            tape.keep_gradients()
+        weights.grad.zero_()
+        losses.sum().backward()
+        if e.clip:
+            self._clip(e.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, e)
+        losses = losses.detach()
+        arrays = {"loss_train": losses, "acc_train": (logits.detach().argmax(-1) == y).float().mean(1)}
+        if not math.isfinite(float(losses.sum())):
+            self._watch(losses)
+        if not tape:
+            self.optimizer.step()
+            return arrays
+        with torch.no_grad():
+            self._updates.remember()
+        self.optimizer.step()
+        with torch.no_grad():
+            arrays |= activations(tape, self.activation.flat, self._scratch)
+            arrays |= gradients(tape, e.batch, self._scratch)
+            arrays |= self._updates.measure()
+        arrays["probe_step"] = torch.tensor(self.step)
+        return arrays
+
+    def _clip(self, limit: float) -> None:
+        """Clip each member's gradient; the first time it bites is an event."""
+        norms = self.weights.clip(limit)
+        if not self._clipped and bool((norms > limit).any()):  # a diverged member's NaN is not longer
+            self._clipped = True
+            size = f"{float(norms[norms > limit].max()):.3g}"
+            said = f"clipping begins at step {self.step}: a gradient of norm {size} cut to {limit:g}"
+            self._events.append({"step": self.step, "kind": "clip", "text": said})
+
+    def _watch(self, losses: Tensor) -> None:
+        """Say which members have just diverged, and at which block the first bad number stands."""
+        broken = [
+            k for k, bad in enumerate((~torch.isfinite(losses)).tolist()) if bad and not self.diverged[k]
+        ]
+        if not broken:
+            return
+        with torch.no_grad():
+            tape = Tape()
+            x, _ = self.batches(self.step, self.experiment.batch, self.experiment.noise)
+            with self._mode(training=True, keep=True):
+                self.model(x, tape)
+        for k in broken:
+            self.diverged[k] = True
+            bad = [i for i, h in enumerate(tape.states) if not torch.isfinite(h[k]).all()]
+            place = "the head" if not bad else "the stem" if bad[0] == 0 else f"block {bad[0]}"
+            seed = self.experiment.seed + k
+            self._events.append({
+                "step": self.step, "kind": "diverged", "member": k,
+                "block": bad[0] if bad else len(tape.states),
+                "text": f"seed {seed} diverged at step {self.step}: {place} gave the first non-finite number",
+            })  # fmt: skip
+
+    def _mode(self, training: bool, keep: bool = False):
+        """Within: training or evaluation mode; ``keep`` puts running statistics back afterwards."""
+        return Mode(self.weights, training, keep)
+
+    @torch.no_grad()
+    def test(self) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy (S,) of each member on its own test split, in evaluation mode."""
+        y = self.batches.test_y
+        with self._mode(training=False):
+            logits = self.model(self.batches.test_x)
+        losses = F.cross_entropy(logits.flatten(0, 1), y.view(-1), reduction="none").view(y.shape).mean(1)
+        return losses, (logits.argmax(-1) == y).float().mean(1)
+
+    def change(self, **values) -> None:
+        """Change ``live`` knobs from the next step on; it is recorded as an event."""
+        self.batches.suffice(self.experiment.change(**values).batch)
+        self.changes.append((self.step, values))
+
+    def _apply(self, values: dict, tell: bool = True) -> None:
+        """Let the optimizer and the next batches know."""
+        self.experiment = self.experiment.replace(**values)
+        for group in self.optimizer.param_groups:
+            group.update({name: value for name, value in values.items() if name in group})
+        for name, value in values.items() if tell else ():
+            told = f"{name} = {value:g} from step {self.step} on"
+            self._events.append(
+                {"step": self.step, "kind": "change", "name": name, "value": value, "text": told}
+            )
+
+    def checkpoint(self) -> tuple[dict[str, np.ndarray], dict]:
+        """Arrays and header from which ``restore`` goes on, bit for bit."""
+        state = self.optimizer.state_dict()["state"].get(0, {})
+        arrays = {"weights": self.weights.flat} | {f"buffer/{k}": v for k, v in self.weights.buffers.items()}
+        arrays |= {f"optimizer/{k}": v for k, v in state.items() if v is not None}
+        header = {"step": self.step, "diverged": list(self.diverged), "clipped": self._clipped}
+        return {name: to_numpy(value, copy=True) for name, value in arrays.items()}, header
+
+    def restore(self, arrays: dict[str, np.ndarray], header: dict) -> "Run":
+        """Go on from a checkpoint of the same experiment."""
+        with torch.no_grad():
+            self.weights.flat.copy_(torch.from_numpy(arrays["weights"]))
+            for name, buffer in self.weights.buffers.items():
+                buffer.copy_(torch.from_numpy(arrays[f"buffer/{name}"]))
+        state = {k.removeprefix("optimizer/"): torch.from_numpy(v.copy()) for k, v in arrays.items()
+                 if k.startswith("optimizer/")}  # fmt: skip
+        whole = self.optimizer.state_dict()
+        whole["state"] = {0: state} if state else {}
+        self.optimizer.load_state_dict(whole)
+        self.step, self.diverged, self._clipped = header["step"], list(header["diverged"]), header["clipped"]
+        for step, values in self.changes:
+            if step < self.step:
+                self._apply(values, tell=False)
+        return self
+
+    def _keep(self) -> None:
+        """Remember this step for ``fork``: the latest, and ever fewer before it."""
+        self._kept[self.step] = saved = self.checkpoint()
+        most = max(1, KEEP_BYTES // sum(array.nbytes for array in saved[0].values()))
+        if len(self._kept) > most:  # multiples of large powers of two stay longest
+            del self._kept[min(sorted(self._kept)[:-1], key=lambda t: t & -t)]
+
+    def fork(self, step: int, **changes) -> "Run":
+        """A new run that equals this one up to ``step`` and then goes its own way."""
+        if not 0 <= step <= self.step:
+            raise ValueError(f"step={step}: choose a step from 0 to {self.step}, where the run stands")
+        twin = Run(self.first, [(at, values) for at, values in self.changes if at < step])
+        if near := max((t for t in self._kept if t <= step), default=0):
+            twin.restore(*self._kept[near])
+        while twin.step < step:
+            next(twin)
+        if changes:
+            twin.change(**changes)
+        return twin
+
+
+def probe(experiment: Experiment) -> dict[str, np.ndarray]:
+    """A network at init, for theory: Gaussian inputs straight into h_0, a Gaussian cotangent from h_L.
+
+    Neither stem nor head takes part. Arrays are (L+1, S) or (L, S); ``grad_norm`` is the root mean square
+    over examples of the norm of what arrives from a cotangent of independent standard normal entries.
+    """
+    e, device = experiment, where(experiment.device)
+    if (size := e.cost()[1]) > MAX_PROBE:
+        raise ValueError(
+            f"this probe would take {size / 2**30:.0f} GiB; the limit is {MAX_PROBE / 2**30:.0f} GiB: "
+            "choose a smaller depth, width, batch or number of seeds"
+        )
+    weights = Weights(e.member_seeds, device)
+    positions = MODELS[e.model].make.positions
+    model = MODELS[e.model].make(weights, e, 64 if positions else e.width, 1)  # 64: an image, for the stem
+    weights.pack()
+    shape = (e.batch, positions, e.width) if positions else (e.batch, e.width)
+
+    def normal(name: str) -> Tensor:
+        return torch.stack([torch.randn(shape, generator=generator(s, name)) for s in e.member_seeds])
+
+    tape = Tape()
+    last = model.stream(normal("probe input").to(device).requires_grad_(), tape)
+    tape.keep_gradients()
+    last.backward(normal("probe cotangent").to(device))
+    with torch.no_grad():
+        arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
+        arrays |= gradients(tape, 1, Scratch())
+    return {name: to_numpy(value) for name, value in arrays.items()}
+
+
+class Mode:
+    """A context in which the model is in training or evaluation mode; ``keep`` restores its buffers."""
+
+    def __init__(self, weights: Weights, training: bool, keep: bool):
+        self.weights, self.training, self.keep = weights, training, keep
+
+    def __enter__(self) -> None:
+        self.weights.training, self.was = self.training, self.weights.training
+        self.saved = [b.clone() for b in self.weights.buffers.values()] if self.keep else []
+
+    def __exit__(self, *_) -> None:
+        self.weights.training = self.was
+        for buffer, value in zip(self.weights.buffers.values(), self.saved, strict=False):
+            buffer.copy_(value)
+
+
+def to_numpy(value: Tensor, copy: bool = False) -> np.ndarray:
+    """A tensor as float32, int32 or (counts) uint16."""
+    array = value.detach().cpu().numpy()
+    if array.dtype == np.int64:
+        array = array.astype(np.int32 if array.ndim == 0 else np.uint16)
+    return array.copy() if copy else array
