@@ -1,0 +1,753 @@
+// The player: holds the whole record in the browser, asks for what is new when it has painted, and draws it.
+
+// ---------------------------------------------------------------------------------------------- the wire
+
+const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
+
+/** A safetensors message: its arrays by name, and the header that lnres puts into the metadata. */
+export function decode(buffer) {
+  const size = Number(new DataView(buffer).getBigUint64(0, true));
+  const { __metadata__, ...tensors } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
+  const arrays = {};
+  for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(tensors)) {
+    arrays[name] = { shape, values: new TYPES[dtype](buffer.slice(8 + size + from, 8 + size + to)) };
+  }
+  return { arrays, header: JSON.parse(__metadata__.lnres) };
+}
+
+const CLOCKS = ["step", "probe_step", "test_step"];
+const clockOf = (name) =>
+  name === "step" || /^(loss|acc)_train$/.test(name) ? "step"
+  : name === "test_step" || /^(loss|acc)_test$/.test(name) ? "test_step"
+  : "probe_step";
+
+/** What was seen of one run: arrays that grow by rows, as lnres.record.Record in Python. */
+export class Record {
+  arrays = {};
+  events = [];
+
+  rows(name) {
+    return this.arrays[name]?.rows ?? 0;
+  }
+
+  /** Append rows that start at row `have` of their clock; how many are missing in between is returned. */
+  extend(name, { shape, values }, have = this.rows(name)) {
+    const width = shape.slice(1).reduce((a, b) => a * b, 1);
+    const mine = (this.arrays[name] ??= {
+      rows: 0, width, shape: shape.slice(1), values: new values.constructor(64 * width),
+    });
+    const twice = Math.max(0, mine.rows - have) * width;
+    const start = mine.rows * width;
+    const fresh = values.subarray(twice);
+    if (start + fresh.length > mine.values.length) {
+      const grown = new values.constructor(2 * (start + fresh.length));
+      grown.set(mine.values.subarray(0, start));
+      mine.values = grown;
+    }
+    mine.values.set(fresh, start);
+    mine.rows += fresh.length / width;
+    return Math.max(0, have - start / width);
+  }
+
+  /** An array as plain numbers and its shape. */
+  copy(name) {
+    const { rows = 0, width = 0, shape = [], values = [] } = this.arrays[name] ?? {};
+    return { shape: [rows, ...shape], values: Array.from(values.slice(0, rows * width)) };
+  }
+
+  /** The row of the last tick at or before a step, -1 if there is none. */
+  last(clock, step) {
+    const ticks = this.arrays[clock];
+    let low = 0;
+    let high = ticks?.rows ?? 0;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (ticks.values[middle] <= step) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  get lastStep() {
+    return this.rows("step") ? this.arrays.step.values[this.rows("step") - 1] : -1;
+  }
+
+  get have() {
+    const counts = CLOCKS.map((clock) => [clock, this.rows(clock)]);
+    return { ...Object.fromEntries(counts), events: this.events.length };
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- the grammar
+// The same as lnres/figures.py: a node {ref}, {say}, {range} ... becomes what it names.
+
+const OVER = {
+  mean: { start: 0, add: (sum, v) => sum + v, end: (sum, n) => sum / n },
+  gmean: { start: 0, add: (sum, v) => sum + Math.log(v), end: (sum, n) => Math.exp(sum / n) },
+  low: { start: Infinity, add: Math.min, end: (v) => v },
+  high: { start: -Infinity, add: Math.max, end: (v) => v },
+};
+
+function thinned(rows, most) {
+  let stride = 1;
+  while (rows > most * stride) stride *= 2;
+  const kept = [];
+  for (let row = 0; row < rows; row += stride) kept.push(row);
+  if (rows && kept.at(-1) !== rows - 1) kept.push(rows - 1);
+  return kept;
+}
+
+function gridded(last, most) {
+  let stride = 1;
+  while (last >= most * stride) stride *= 2;
+  return Array.from({ length: Math.floor(last / stride) + 1 }, (_, i) => i * stride);
+}
+
+/** One row of an array, floored, reduced over its last axis and scaled as the reference says. */
+function rowOf(ref, array, row) {
+  const cells = array.values.subarray(row * array.width, (row + 1) * array.width);
+  if (ref.ref === "act_hist") return Float32Array.from(cells, (byte) => (byte / 255) ** 2);
+  const members = ref.over ? array.shape.at(-1) : 1;
+  const { start, add, end } = OVER[ref.over ?? "mean"];
+  const floor = ref.floor ?? -Infinity;
+  const out = new Float64Array(cells.length / members);
+  for (let i = 0; i < out.length; i++) {
+    let total = start;
+    let count = 0;
+    for (let j = i * members; j < (i + 1) * members; j++) {
+      if (!Number.isFinite(cells[j])) continue;
+      total = add(total, Math.max(cells[j], floor));
+      count++;
+    }
+    const value = count ? end(total, count) : NaN;
+    out[i] = ref.log ? Math.log10(value) : value;
+  }
+  return out;
+}
+
+/** Rows of `width` cells as columns: what Plotly calls z. */
+function transposed(rows, width) {
+  return Array.from({ length: width }, (_, i) => Float64Array.from(rows, (row) => row[i]));
+}
+
+function arrayOf(ref, record, step) {
+  if (ref.over === "band") {
+    const [low, high] = ["low", "high"].map((over) => arrayOf({ ...ref, over }, record, step));
+    return [...low, ...high.reverse()];
+  }
+  if (ref.loop) {
+    const there = [...arrayOf({ ...ref, loop: false }, record, step)];
+    return [...there, ...there.reverse()];
+  }
+  const array = record.arrays[ref.ref];
+  const clock = clockOf(ref.ref);
+  if (!array?.rows) return [];
+  if (ref.at === "events") {
+    return record.events.map((event) => {
+      let row = record.last(clock, event.step);
+      if (row < 0) return NaN;
+      while (row > 0 && !Number.isFinite(rowOf(ref, array, row)[0])) row--;
+      return rowOf(ref, array, row)[0];
+    });
+  }
+  if (ref.at === "frame") {
+    const row = record.last(clock, step);
+    if (row < 0) return [];
+    const cells = rowOf(ref, array, row);
+    const deep = array.shape.length - (ref.ref === "act_hist" ? 0 : 1) > 1;
+    if (!deep) return cells;
+    const wide = array.shape.at(-1);
+    const blocks = Array.from({ length: array.shape[0] }, (_, i) => cells.subarray(i * wide, (i + 1) * wide));
+    return transposed(blocks, wide);
+  }
+  let kept = thinned(array.rows, ref.thin ?? array.rows);
+  if (ref.grid) {
+    const ticks = gridded(record.arrays[clock].values[array.rows - 1], ref.grid);
+    if (ref.ref === clock) return ticks;
+    kept = ticks.map((tick) => Math.max(0, record.last(clock, tick)));
+  }
+  const rows = kept.map((row) => rowOf(ref, array, row));
+  return array.shape.length > 1 ? transposed(rows, rows[0].length) : Float64Array.from(rows, ([v]) => v);
+}
+
+function rangeOf(ask, traces, before) {
+  const values = [];
+  const take = (cells) => {
+    for (const cell of cells) {
+      if (typeof cell === "object") take(cell);
+      else if (!ask.log) Number.isFinite(cell) && values.push(cell);
+      else if (cell > 0 && cell < Infinity) values.push(Math.log10(cell));
+    }
+  };
+  for (const trace of traces) if (trace.visible && trace[ask.range]) take(trace[ask.range]);
+  if (!values.length) return [-ask.least, 0];
+  const sorted = Float64Array.from(values).sort();
+  const last = sorted.length - 1;
+  const [low, high] = ask.quantiles;
+  const bottom = Math.floor(sorted[Math.floor(low * last)] / ask.snap) * ask.snap;
+  const top = Math.ceil(sorted[Math.ceil(high * last)] / ask.snap) * ask.snap;
+  const range = [Math.min(bottom, top - ask.least), top];
+  // A range that was a little wider stays, so that the axis does not jitter with every frame.
+  const slack = before ? before[1] - before[0] - (range[1] - range[0]) : Infinity;
+  return before && before[0] <= range[0] && range[1] <= before[1] && slack <= ask.snap ? before : range;
+}
+
+/**
+ * Data and layout of a spec at a step (null: the latest), for the configurations shown.
+ * `memory` keeps ranges from one filling to the next.
+ */
+export function fill(spec, records, { step = null, shown = null, theme, memory = {} }) {
+  const now = step ?? Math.max(-1, ...records.map((record) => record.lastStep));
+  const seen = shown ?? records.map((_, i) => i);
+  const data = [];
+  const ranges = {};
+  const resolve = (node) => {
+    if (node === null || typeof node !== "object") return node;
+    if (Array.isArray(node)) return node.map(resolve);
+    if ("ref" in node) return arrayOf(node, records[node.run], now);
+    if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
+    if (typeof node.range === "string") {
+      const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
+      return "end" in node ? both[node.end] : [...both];
+    }
+    if ("now" in node) return now;
+    if ("past" in node) return step !== null;
+    if ("shown" in node) return seen.includes(node.shown);
+    if ("tile" in node) {
+      const [gap, many] = [0.035, Math.max(seen.length, 1)];
+      const wide = (1 - gap * (many - 1)) / many;
+      const left = Math.max(0, seen.indexOf(node.tile)) * (wide + gap);
+      return [left, left + wide];
+    }
+    if ("ramp" in node) {
+      const ramp = theme.ramp.slice(node.from);
+      return ramp.map((colour, i) => [(i / (ramp.length - 1)) ** node.ramp, colour]);
+    }
+    return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, resolve(value)]));
+  };
+  for (const trace of spec.data) data.push(resolve(trace));
+  const layout = { template: theme.template, ...resolve(spec.layout) };
+  Object.assign(memory, ranges);
+  return { data, layout };
+}
+
+/** The names of all arrays that a spec refers to. */
+function namesIn(node, names = new Set()) {
+  if (node === null || typeof node !== "object") return names;
+  if (node.ref) names.add(node.ref);
+  Object.values(node).forEach((value) => namesIn(value, names));
+  return names;
+}
+
+// ---------------------------------------------------------------------------------------------- the page
+
+const PERIOD = 100; // ms between two paints
+const SPEEDS = [["1 step/s", 1], ["5 steps/s", 5], ["20 steps/s", 20], ["max", 0]];
+const DASHES = { solid: "", dash: "7 4", dot: "1.5 3.5", dashdot: "7 3 1.5 3" };
+const ICONS = {
+  play: "M7 4.5v15l12.5-7.5z",
+  pause: "M6 4.5h4.5v15H6zM13.5 4.5H18v15h-4.5z",
+  step: "M5 4.5v15L14.5 12zM16 4.5h3.5v15H16z",
+  reset: "M12 5a7 7 0 1 1-6.6 4.7l1.9.7A5 5 0 1 0 12 7v3.2L7.2 6.1 12 2z",
+};
+
+/** An element with attributes, properties and children: h("button", { class: "x", onclick: f }, "text"). */
+function h(tag, attributes = {}, ...children) {
+  const kind = ["svg", "path", "line"].includes(tag) ? "2000/svg" : "1999/xhtml";
+  const node = document.createElementNS(`http://www.w3.org/${kind}`, tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) node[key] = value;
+    else if (value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+const drawing = (viewBox, shape) => h("svg", { viewBox, "aria-hidden": "true" }, shape);
+const icon = (name) => drawing("0 0 24 24", h("path", { d: ICONS[name] }));
+const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)} %` : "–");
+const once = {};
+const fetched = (url, tag, attributes) =>
+  (once[url] ??= new Promise((done, failed) => {
+    document.head.append(h(tag, { ...attributes, onload: done, onerror: failed }));
+  }));
+
+class Player {
+  runs = []; // { id, name, sentence, record }, in the order of the scene
+  scene = null;
+  version = null;
+  state = { playing: false, speed: 0, notice: "" };
+  at = null; // the step looked at, null for the latest
+  hidden = new Set();
+  charts = []; // { figures, figure, node, panel, memory, seen, size, zoom, held, drawn, at }
+  counts = { painted: 0, asked: 0, bytes: 0, frames: 0, lost: 0, mounts: 0, reconnects: 0, turns: 0 };
+  paints = []; // { at, cost, version, step } of the last paints, in ms of performance.now()
+  due = 0; // when the next paint may be
+  cost = 0; // of painting all charts, in ms, smoothed
+  turn = 0;
+  tries = 0;
+
+  constructor(parent, data) {
+    this.data = data;
+    this.build(parent);
+    this.connect();
+    window.lnres = {
+      stats: () => ({ ...this.counts, paints: [...this.paints] }),
+      state: () => this.told(),
+      array: (run, name) => this.runs[run].record.copy(name),
+    };
+  }
+
+  // -------------------------------------------------------------------------------------------- asking
+
+  connect() {
+    const url = new URL(this.data.live, location.origin);
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = (this.socket = new WebSocket(url));
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+      this.tries = 0;
+      this.say("");
+      this.ask();
+    };
+    socket.onmessage = ({ data }) => {
+      if (typeof data === "string") return this.say(JSON.parse(data).error);
+      this.receive(data);
+    };
+    socket.onclose = ({ code }) => {
+      if (this.closed) return;
+      this.counts.reconnects++;
+      this.say(code === 4404 ? "this session has ended: reload the page" : "reconnecting …");
+      this.retry = setTimeout(() => this.connect(), Math.min(5000, 250 * 2 ** this.tries++));
+    };
+  }
+
+  ask() {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    const have = Object.fromEntries(this.runs.map((run) => [run.id, run.record.have]));
+    this.counts.asked++;
+    this.socket.send(JSON.stringify({ have, version: this.version, names: this.names ?? [] }));
+  }
+
+  tell(what, value) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ do: what, value }));
+  }
+
+  receive(buffer) {
+    const { arrays, header } = decode(buffer);
+    this.counts.bytes += buffer.byteLength;
+    const fresh = Object.keys(arrays).length > 0;
+    this.counts.frames += fresh;
+    const known = Object.fromEntries(this.runs.map((run) => [run.id, run.record]));
+    this.runs = header.runs.map(({ id, name, sentence, have, events }) => {
+      const record = known[id] ?? new Record();
+      record.events.push(...events.slice(record.events.length - have.events));
+      return { id, name, sentence, record, have };
+    });
+    for (const [name, array] of Object.entries(arrays)) {
+      const [index, key] = name.split("/");
+      const { record, have } = this.runs[index];
+      this.counts.lost += record.extend(key, array, have[clockOf(key)]);
+    }
+    if (this.hasty) header.playing = this.state.playing;
+    this.hasty = false;
+    const changed = fresh || header.playing !== this.state.playing;
+    this.state = header;
+    if (header.scene) this.set(header.scene, header.version);
+    this.say(header.notice);
+    if (fresh && !this.begun) {
+      this.begun = this.asking = true;
+      this.hurry(); // the first frame of new runs answers a hand
+    } else if (changed && !header.scene) this.schedule(true);
+    else this.ask();
+  }
+
+  /** Paint in the next free slot, then perhaps ask again: asks never outrun paints. */
+  schedule(ask = false) {
+    this.asking ||= ask;
+    if (this.waiting) return;
+    this.waiting = true;
+    const now = performance.now();
+    this.due = Math.max(this.due + PERIOD, now - PERIOD / 2);
+    const paint = () => {
+      this.waiting = false;
+      this.paint();
+    };
+    setTimeout(() => requestAnimationFrame(paint), this.due - now - 8);
+  }
+
+  /** Paint at once: what a hand does must not wait for a slot. */
+  hurry() {
+    this.hurried ??= requestAnimationFrame(() => {
+      this.hurried = null;
+      this.paint();
+    });
+  }
+
+  // -------------------------------------------------------------------------------------------- drawing
+
+  set(scene, version) {
+    const again = this.scene !== null;
+    this.scene = scene;
+    this.version = version;
+    this.begun = false;
+    this.names = [...namesIn(Object.values(scene.figures))];
+    if (again) this.at = null;
+    this.panels(scene.panels);
+    this.chips();
+    this.size();
+  }
+
+  paint() {
+    if (this.closed) return;
+    try {
+      const start = performance.now();
+      this.theme = this.light() ? "light" : "dark";
+      this.controls();
+      // Where one paint would not fit its slot, the charts take turns, so that buttons still answer.
+      const turns = this.cost > 0.95 * PERIOD ? 2 : 1;
+      // New runs leave the last picture until they have something to show.
+      const ready = (chart) => chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
+      const due = window.Plotly ? this.charts.filter(ready) : [];
+      const mine = due.filter((chart, i) => turns === 1 || i % 2 === this.turn);
+      mine.forEach((chart) => this.draw(chart));
+      this.turn = 1 - this.turn;
+      if (mine.length) this.count(start, turns);
+      if (mine.length < due.length) this.schedule();
+    } finally {
+      if (this.asking) {
+        this.asking = false;
+        this.ask();
+      }
+    }
+  }
+
+  count(start, turns) {
+    const cost = performance.now() - start;
+    this.counts.painted++;
+    if (this.counts.painted > 10) this.cost += 0.1 * (cost * turns - this.cost); // the first ones also mount
+    this.counts.turns += turns > 1;
+    this.paints.push({ at: start, cost, version: this.version, step: this.end });
+    if (this.paints.length > 2000) this.paints.splice(0, 1000);
+  }
+
+  /** Whether a chart would look different if it were drawn now. */
+  stale(chart) {
+    const spec = this.scene.figures[chart.figure];
+    chart.clocks ??= [...new Set([...namesIn(spec.data)].map(clockOf))];
+    const rows = this.runs.map(({ record }) => chart.clocks.map((clock) => record.rows(clock)));
+    const hidden = [...this.hidden].sort();
+    const { figure, size, zoom } = chart;
+    chart.next = JSON.stringify([this.version, figure, rows, hidden, this.theme, size, zoom]);
+    return chart.next !== chart.drawn || this.at !== chart.at;
+  }
+
+  draw(chart) {
+    const records = this.runs.map((run) => run.record);
+    const shown = records.map((_, i) => i).filter((i) => !this.hidden.has(i));
+    const theme = this.scene.themes[this.theme];
+    const spec = this.scene.figures[chart.figure];
+    const options = { step: this.at, shown, theme, memory: chart.memory };
+    const same = chart.next === chart.drawn;
+    Object.assign(chart, { drawn: chart.next, at: this.at });
+    if (same && !JSON.stringify(spec.data).includes('"frame"')) {
+      // The data stay and only the line at the step looked at moves: cheap enough to follow the hand.
+      const { shapes } = fill({ data: [], layout: { shapes: spec.layout.shapes } }, records, options).layout;
+      return window.Plotly.relayout(chart.node, { shapes });
+    }
+    const { data, layout } = fill(spec, records, options);
+    const uirevision = `${this.version} ${chart.figure} ${chart.zoom}`;
+    if (chart.revision !== uirevision) Object.assign(chart, { revision: uirevision, held: new Set() });
+    for (const axis of chart.held) layout[axis] = { ...layout[axis], range: chart.node.layout[axis].range };
+    Object.assign(layout, chart.size, { uirevision });
+    window.Plotly.react(chart.node, data, layout, { displayModeBar: false, doubleClick: false });
+    if (chart.mounted) return;
+    chart.mounted = true;
+    this.counts.mounts++;
+    // Plotly gives up a zoom when the range of the data moves; what a hand has set is to stay.
+    chart.node.on("plotly_relayout", (change) => {
+      for (const key of Object.keys(change)) if (key.includes(".range")) chart.held.add(key.split(".")[0]);
+    });
+    // Plotly would go back to the range of its first paint; a new revision follows the data again.
+    chart.node.on("plotly_doubleclick", () => {
+      chart.zoom++;
+      this.hurry();
+    });
+  }
+
+  /** Light or dark by the page's own background, so that a change of theme is followed at once. */
+  light() {
+    const [r, g, b] = getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g).map(Number);
+    return 0.299 * r + 0.587 * g + 0.114 * b > 128;
+  }
+
+  // -------------------------------------------------------------------------------------------- elements
+
+  build(parent) {
+    const button = (name, label, title, onclick) => {
+      const attributes = { class: `lnres-${name}`, type: "button", title, "aria-label": title, onclick };
+      return h("button", attributes, icon(name), label);
+    };
+    this.play = button("play", h("span", {}, "Play"), "Play or pause (space)", () => this.toggle());
+    this.clock = h("output", { class: "lnres-clock" }, "step –");
+    this.range = h("input", {
+      type: "range", min: 0, max: 0, step: 1, value: 0, "aria-label": "Step looked at",
+      oninput: () => this.look(Number(this.range.value)),
+    });
+    const now = { class: "lnres-live", type: "button", title: "Back to now", onclick: () => this.look(null) };
+    this.live = h("button", now, "live");
+    this.pace = h(
+      "select",
+      { "aria-label": "Speed", title: "Speed", onchange: () => this.tell("speed", Number(this.pace.value)) },
+      ...SPEEDS.map(([text, value]) => h("option", { value }, text)),
+    );
+    this.status = h("span", { class: "lnres-status", role: "status" });
+    const bar = h(
+      "div", { class: "lnres-bar", role: "toolbar", "aria-label": "Player" },
+      this.play,
+      button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
+      button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
+      this.pace, this.clock, this.range, this.live, this.status,
+    );
+    this.legend = h("div", { class: "lnres-chips" });
+    this.grid = h("div", { class: "lnres-grid" });
+    this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.legend, this.grid);
+    // A button that was clicked with the mouse gives the keyboard back to the player.
+    this.root.onpointerup = ({ target }) => setTimeout(() => target.closest("button")?.blur());
+    parent.append(this.root);
+    this.onkey = (event) => this.key(event);
+    this.onsize = () => this.size();
+    document.addEventListener("keydown", this.onkey);
+    window.addEventListener("resize", this.onsize);
+    this.watch = new ResizeObserver(this.onsize);
+    this.watch.observe(this.root);
+    this.eyes = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const chart = this.charts.find(({ panel }) => panel === target);
+        if (chart) chart.seen = isIntersecting;
+      }
+      this.schedule();
+    });
+  }
+
+  /** One panel per group of figures; panels that are there already stay, with their charts. */
+  panels(groups) {
+    if (this.charts.length) return this.charts.forEach((chart) => this.caption(chart));
+    this.charts = groups.map((figures) => {
+      const chart = { figures, figure: figures[0], memory: {}, seen: true, zoom: 0 };
+      chart.title = h("div", { class: "lnres-title" });
+      chart.node = h("div", { class: "lnres-chart", role: "img" });
+      chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
+      this.grid.append(chart.panel);
+      this.eyes.observe(chart.panel);
+      this.caption(chart);
+      return chart;
+    });
+  }
+
+  caption(chart) {
+    const { label, about, summary, key } = this.scene.figures[chart.figure];
+    const names = chart.figures.map((name) => {
+      const text = this.scene.figures[name].label;
+      if (chart.figures.length < 2) return h("h3", {}, text);
+      const turn = () => {
+        Object.assign(chart, { figure: name, memory: {}, clocks: null });
+        this.caption(chart);
+        this.hurry();
+      };
+      const pressed = String(name === chart.figure);
+      return h("button", { type: "button", "aria-pressed": pressed, onclick: turn }, text);
+    });
+    const said = h("span", { class: "lnres-measured", title: about }, `measured · ${key}`);
+    chart.title.replaceChildren(...names, said);
+    chart.node.setAttribute("aria-label", `${label}. ${summary}`);
+  }
+
+  chips() {
+    this.cards = this.scene.configs.map(({ letter, label, colour, dash }, i) => {
+      const stroke = { stroke: colour, "stroke-width": 3, "stroke-dasharray": DASHES[dash] };
+      const line = h("line", { x1: 1, x2: 33, y1: 5, y2: 5, ...stroke });
+      const card = {
+        train: h("b"),
+        test: h("b"),
+        sentence: h("p", { "aria-live": "polite" }),
+      };
+      const title = `Show or hide ${letter} (${i + 1})`;
+      const pressed = { "aria-label": title, "aria-pressed": String(!this.hidden.has(i)) };
+      card.node = h(
+        "div", { class: "lnres-chip", style: `--hue: ${colour}` },
+        h(
+          "button", { type: "button", title, ...pressed, onclick: () => this.show(i) },
+          h("b", {}, letter), drawing("0 0 34 10", line),
+          h("span", { class: "lnres-name" }, label),
+        ),
+        h(
+          "div", { class: "lnres-accuracy" },
+          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test,
+        ),
+        card.sentence,
+      );
+      return card;
+    });
+    this.legend.replaceChildren(...this.cards.map(({ node }) => node));
+    this.spoken = 0;
+  }
+
+  /** Everything that is not a chart. */
+  controls() {
+    const { playing, speed } = this.state;
+    const end = this.end;
+    const step = this.at ?? end;
+    if (this.play.dataset.now !== String(playing)) {
+      this.play.dataset.now = String(playing);
+      this.play.replaceChildren(icon(playing ? "pause" : "play"), h("span", {}, playing ? "Pause" : "Play"));
+    }
+    if (document.activeElement !== this.pace) this.pace.value = String(speed);
+    this.clock.textContent = end < 0 ? "step –" : `step ${step.toLocaleString("en")}`;
+    this.range.max = Math.max(end, 0);
+    this.range.value = Math.max(step, 0);
+    this.range.style.setProperty("--share", `${end > 0 ? (100 * step) / end : 100}%`);
+    this.range.setAttribute("aria-valuetext", `step ${step} of ${end}`);
+    this.live.classList.toggle("lnres-past", this.at !== null);
+    this.live.disabled = this.at === null;
+    const speak = performance.now() - (this.spoken ?? 0) > 2000; // a screen reader must be able to finish
+    this.cards?.forEach((card, i) => {
+      const { record } = this.runs[i];
+      const accuracy = (ref, at) => arrayOf({ ref, at: "frame", over: "mean" }, record, at)[0];
+      // One minibatch may be two examples: the mean of the last ten says more.
+      const recent = Array.from({ length: 10 }, (_, k) => accuracy("acc_train", step - k)).filter(Number.isFinite);
+      card.train.textContent = percent(recent.reduce((sum, v) => sum + v, 0) / recent.length);
+      card.test.textContent = percent(accuracy("acc_test", step));
+      card.node.classList.toggle("lnres-off", this.hidden.has(i));
+      const { sentence } = this.runs[i];
+      if ((speak || !card.told) && card.sentence.textContent !== sentence) {
+        card.sentence.textContent = card.sentence.title = sentence;
+        card.told = record.lastStep >= 0;
+      }
+    });
+    if (speak) this.spoken = performance.now();
+  }
+
+  /** The four panels share the height that the window leaves; on a phone they stand in one column. */
+  size() {
+    if (!this.scene || this.closed) return;
+    const narrow = window.innerWidth < 640;
+    const scroll = this.root.closest('[data-testid="stMain"]')?.scrollTop ?? 0;
+    const top = this.grid.getBoundingClientRect().top + scroll;
+    const rows = Math.ceil(this.charts.length / 2);
+    const room = (window.innerHeight - top - 18 - 10 * (rows - 1)) / rows;
+    this.grid.style.setProperty("--panel", `${narrow ? 260 : Math.max(210, Math.floor(room))}px`);
+    for (const chart of this.charts) {
+      const { clientWidth: width, clientHeight: height } = chart.node;
+      chart.size = { width, height };
+    }
+    this.schedule();
+  }
+
+  say(text = "") {
+    if (this.status.textContent !== text) this.status.textContent = text;
+  }
+
+  // -------------------------------------------------------------------------------------------- acting
+
+  get end() {
+    return Math.max(-1, ...this.runs.map(({ record }) => record.lastStep));
+  }
+
+  toggle() {
+    this.state.playing = !this.state.playing;
+    this.hasty = true; // the answer under way may still say what was
+    this.tell(this.state.playing ? "play" : "pause");
+    this.controls();
+  }
+
+  look(step) {
+    this.at = step === null || step >= this.end ? null : Math.max(0, step);
+    this.hurry();
+  }
+
+  show(i) {
+    if (i >= this.runs.length) return;
+    if (!this.hidden.delete(i)) this.hidden.add(i);
+    this.cards[i].node.querySelector("button").setAttribute("aria-pressed", String(!this.hidden.has(i)));
+    this.hurry();
+  }
+
+  /** The next (+1) or previous (-1) step at which the inside of a network was measured. */
+  beside(direction) {
+    const record = this.runs[0]?.record;
+    if (!record?.rows("probe_step")) return null;
+    const ticks = record.arrays.probe_step;
+    const here = record.last("probe_step", this.at ?? this.end);
+    const past = direction < 0 && ticks.values[here] < (this.at ?? this.end);
+    return ticks.values[Math.max(0, past ? here : here + direction)] ?? null;
+  }
+
+  key(event) {
+    const { key, target } = event;
+    const typing = "input, select, textarea, [contenteditable], [role=slider], [role=combobox]";
+    const busy = target.closest?.(typing);
+    if (busy || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (key === " " && target.closest?.("button, a, summary")) return;
+    const ahead = () => {
+      if (this.at === null) return this.state.playing || this.tell("step");
+      const next = this.beside(1);
+      this.look(next !== null && next > this.at ? next : null);
+    };
+    const act = {
+      " ": () => this.toggle(),
+      ArrowRight: ahead,
+      ArrowLeft: () => this.look(this.beside(-1)),
+      Home: () => this.tell("reset"),
+      R: () => event.shiftKey && this.tell("reset"),
+      ...Object.fromEntries([0, 1, 2, 3].map((i) => [String(i + 1), () => this.show(i)])),
+    }[key];
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation();
+    act();
+  }
+
+  told() {
+    const runs = this.runs.map(({ id, name, record }, i) => ({
+      id, name, shown: !this.hidden.has(i), step: record.lastStep, rows: record.have,
+    }));
+    const { playing, speed } = this.state;
+    return { step: this.end, playing, speed, at: this.at, version: this.version, runs };
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.retry);
+    this.socket.close();
+    this.watch.disconnect();
+    this.eyes.disconnect();
+    document.removeEventListener("keydown", this.onkey);
+    window.removeEventListener("resize", this.onsize);
+    this.charts.forEach(({ node }) => window.Plotly?.purge(node));
+    this.root.remove();
+  }
+}
+
+// ---------------------------------------------------------------------------------------------- mounting
+
+const players = new WeakMap();
+
+/** Put a player into an element, or leave the one that is there alone; what is returned takes it away. */
+export async function mount(parent, data) {
+  const there = players.get(parent);
+  if (there?.data.live === data.live) there.schedule(); // a rerun of the page, or a new theme
+  else {
+    there?.close();
+    const plotly = fetched(data.plotly, "script", { src: data.plotly });
+    await fetched(data.style, "link", { rel: "stylesheet", href: data.style });
+    const player = new Player(parent, data);
+    players.set(parent, player);
+    plotly.then(() => player.schedule());
+  }
+  return () => {
+    if (parent.isConnected) return; // Streamlit also calls this for a rerun that overtook another
+    players.get(parent)?.close();
+    players.delete(parent);
+  };
+}

@@ -1,0 +1,1 @@
+"""Where runs live: never in the server's process, always in warm workers."""

@@ -1,0 +1,301 @@
+"""A pool of warm processes that train, and the lockstep groups that the pages watch."""
+
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import os
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from lnres.engine.store import Store
+from lnres.record import Record, unpack
+from lnres.verdict import sentence
+
+if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and workers start, before it is there
+    from lnres.engine.worker import Order
+    from lnres.experiment import Experiment
+
+UNWATCHED = 3.0
+"""Seconds without a viewer after which a group holds still; it goes on with the next one."""
+
+
+@dataclass
+class Seen:
+    """A run as the server knows it: what it is, what was recorded, what is happening."""
+
+    id: str
+    name: str
+    experiment: "Experiment"
+    record: Record = field(default_factory=Record)
+    sentence: str = "Waiting for the first step."
+
+
+def _serve(pipe, folder: str) -> None:
+    from lnres.engine.worker import serve
+
+    serve(pipe, folder)
+
+
+class Process:
+    """One worker process and the way to talk to it."""
+
+    def __init__(self, store: Store):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, str(store.folder)), daemon=True)
+        self.process.start()
+        other.close()
+        self._lock = threading.Lock()
+
+    def send(self, *command) -> None:
+        """Send a command; one to a worker that has died is lost, and its replacement is told anew."""
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError, OSError):
+            self.pipe.send(command)
+
+
+class Engine:
+    """Workers, spawned once; a group of runs lives in one of them, the one with the fewest."""
+
+    def __init__(self, workers: int | None = None):
+        count = workers or max(1, (os.cpu_count() or 2) - 1)
+        self.store = Store()
+        self.processes = [Process(self.store) for _ in range(count)]
+        self.groups: dict[str, Lockstep] = {}
+        self.lock = threading.RLock()
+        self._running = True
+        self._reader = threading.Thread(target=self._read, name="lnres-engine", daemon=True)
+        self._reader.start()
+
+    def place(self) -> Process:
+        """The worker with the fewest groups."""
+        with self.lock:
+            return min(self.processes, key=lambda p: sum(g.process is p for g in self.groups.values()))
+
+    def _read(self) -> None:
+        while self._running:
+            pipes = {process.pipe: process for process in self.processes}
+            for pipe in wait(list(pipes), timeout=0.5):
+                try:
+                    self._hear(*pipe.recv())
+                except (EOFError, ConnectionResetError, OSError):
+                    if self._running:
+                        self._replace(pipes[pipe])
+            now = time.monotonic()
+            for group in list(self.groups.values()):
+                group.hold(now - group.watched > UNWATCHED)
+
+    def _hear(self, kind: str, key: str, *args) -> None:
+        with self.lock:
+            group = next((g for g in self.groups.values() if g.key == key), None)
+            if key and group:  # a group without runs has no key yet, as the message that a worker is ready
+                getattr(group, f"on_{kind}")(*args)
+
+    def _replace(self, dead: Process) -> None:
+        """Start another worker in place of one that died and give it the same groups."""
+        dead.process.join(1)
+        with self.lock:
+            fresh = Process(self.store)
+            self.processes[self.processes.index(dead)] = fresh
+            for group in self.groups.values():
+                if group.process is dead:
+                    group.revive(fresh)
+
+    def stop(self) -> None:
+        """End all workers."""
+        self._running = False
+        for process in self.processes:
+            process.send("stop", "")
+        self._reader.join(2)
+        for process in self.processes:
+            process.process.join(2)
+            if process.process.is_alive():
+                process.process.terminate()
+        self.store.clear()
+
+
+class Lockstep:
+    """One to four runs on one clock, owned by one viewer; thread-safe.
+
+    ``version`` grows when the runs are replaced, ``token`` is the unguessable name under which the browser
+    finds them.
+    """
+
+    _keys = itertools.count()
+
+    def __init__(self, engine: Engine):
+        self.engine, self.lock, self.token = engine, engine.lock, secrets.token_urlsafe(18)
+        self.key, self.version, self.news_count = "", 0, 0
+        self.runs: list[Seen] = []
+        self.playing, self.speed, self.notice = False, 0.0, ""
+        self.watched, self.held = time.monotonic(), False
+        self.process = engine.place()
+        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        with engine.lock:
+            engine.groups[self.token] = self
+
+    def set(self, experiments: "Sequence[Experiment]", play: bool = True) -> None:
+        """Train these from their first step; ``ValueError`` if one costs too much."""
+        experiments = [experiment.affordable() for experiment in experiments]
+        with self.engine.lock:
+            self._close()
+            self.key = f"g{next(self._keys)}"
+            self.runs = [
+                Seen(
+                    f"{self.key}-{i}",
+                    e.label(experiments),
+                    e,
+                    Record({"experiment": e.link(), "label": e.label()}),
+                )
+                for i, e in enumerate(experiments)
+            ]
+            self.version, self.notice, self.playing, self.held = self.version + 1, "", play, False
+            self.watched = time.monotonic()
+            self.process.send("open", self.key, self._order())
+            self.process.send("pace", self.key, self.speed)
+            self.process.send("play" if play else "step", self.key)
+            self._tell()
+
+    def _order(self) -> "Order":
+        from lnres.engine.worker import Order
+
+        return Order(
+            self.key,
+            [run.id for run in self.runs],
+            [run.experiment for run in self.runs],
+            [run.record.last_step for run in self.runs],
+            [
+                [(e["step"], {e["name"]: e["value"]}) for e in run.record.events if e["kind"] == "change"]
+                for run in self.runs
+            ],
+        )
+
+    def play(self) -> None:
+        """Train on until paused or finished."""
+        self.playing = True
+        self._send("play")
+
+    def pause(self) -> None:
+        """Stop after the step that is under way."""
+        self.playing = False
+        self._send("pause")
+
+    def step(self) -> None:
+        """One minibatch for every run."""
+        self.playing = False
+        self._send("step")
+
+    def reset(self) -> None:
+        """Back to the same weights and batches, measured once and paused there."""
+        self.set([run.experiment for run in self.runs], play=False)
+
+    def pace(self, speed: float) -> None:
+        """Steps per second to aim at, 0 for as many as there can be."""
+        self.speed = max(0.0, min(float(speed), 1000.0))
+        self._send("pace", self.speed)
+
+    def change(self, index: int, **values) -> None:
+        """Change live knobs of one run from its next step on."""
+        self.runs[index].experiment.change(**values)  # a wrong value is refused here, where somebody is told
+        self._send("change", index, values)
+
+    def hold(self, unwatched: bool) -> None:
+        """Nobody looks: stand still without being paused; somebody looks again: go on."""
+        if self.playing and unwatched != self.held:
+            self.held = unwatched
+            self.process.send("pause" if unwatched else "play", self.key)
+
+    def close(self) -> None:
+        """The viewer has gone: free the worker."""
+        with self.engine.lock:
+            self._close()
+            self.engine.groups.pop(self.token, None)
+
+    def _close(self) -> None:
+        if self.key:
+            self.process.send("close", self.key)
+
+    def _send(self, command: str, *args) -> None:
+        self.watched, self.held = time.monotonic(), False
+        self.process.send(command, self.key, *args)
+        self._tell()
+
+    def revive(self, process: Process) -> None:
+        """Go on in another worker from the last checkpoints; the record keeps all it has."""
+        self.process, self.held = process, False
+        self.notice = "A worker died and was replaced; training goes on from its last checkpoint."
+        process.send("open", self.key, self._order())
+        process.send("pace", self.key, self.speed)
+        if self.playing:
+            process.send("play", self.key)
+        self._tell()
+
+    def on_frame(self, run_id: str, blob: bytes) -> None:
+        """A run has made steps."""
+        for run in self.runs:
+            if run.id == run_id:
+                run.record.extend(*unpack(blob))
+                run.sentence = sentence(run.record)
+        self._tell()
+
+    def on_finished(self) -> None:
+        """All runs have made the steps they were to make."""
+        self.playing = False
+        self._tell()
+
+    def on_failed(self, why: str) -> None:
+        """The worker could not go on with these runs."""
+        self.playing, self.notice = False, why
+        self._tell()
+
+    def _tell(self) -> None:
+        self.news_count += 1
+        for loop, event in list(self._waiting):
+            with contextlib.suppress(RuntimeError):  # a loop that has closed meanwhile
+                loop.call_soon_threadsafe(event.set)
+
+    async def news(self, seen: int, timeout: float) -> int:
+        """Wait until something is newer than ``seen``, at most ``timeout`` seconds; returns the counter."""
+        self.watched = time.monotonic()
+        if self.news_count <= seen:
+            event = asyncio.Event()
+            entry = asyncio.get_running_loop(), event
+            self._waiting.add(entry)
+            try:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(event.wait(), timeout)
+            finally:
+                self._waiting.discard(entry)
+        return self.news_count
+
+
+_engine: Engine | None = None
+_starting = threading.Lock()
+
+
+def start(workers: int | None = None) -> Engine:
+    """The engine of this process, started once."""
+    global _engine
+    with _starting:
+        if _engine is None:
+            _engine = Engine(workers)
+        return _engine
+
+
+def stop() -> None:
+    """End the engine of this process."""
+    global _engine
+    with _starting:
+        if _engine is not None:
+            _engine.stop()
+            _engine = None
+
+
+def find(token: str) -> Lockstep | None:
+    """The group with this token."""
+    return _engine.groups.get(token) if _engine else None

@@ -1,0 +1,188 @@
+"""A worker hosts runs and takes turns among them in short slices, so that many share a core fairly."""
+
+import gc
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lnres.engine.store import Store
+from lnres.experiment import Experiment
+from lnres.record import Frame, pack
+from lnres.train import Run, one_thread
+
+SLICE = 0.02
+"""Seconds a group of runs may train before the next one's turn."""
+FLUSH = 0.05
+"""Seconds between two messages of a group: at most twenty a second, however fast its steps are."""
+CHECKPOINT = 2.0
+"""Seconds between two checkpoints of a group; more where writing one takes over a hundredth of that."""
+
+
+@dataclass
+class Order:
+    """What a worker is to train: runs on one clock, with the steps and changes known already."""
+
+    key: str
+    ids: list[str]
+    experiments: list[Experiment]
+    # The last step that each record holds: frames of a replay are not sent again.
+    seen: list[int] = field(default_factory=list)
+    changes: list[list[tuple[int, dict]]] = field(default_factory=list)
+
+
+def joined(frames: list[Frame]) -> Frame:
+    """Frames of one run as a single one."""
+    names = {name for arrays, _ in frames for name in arrays}
+    arrays = {name: np.concatenate([a[name] for a, _ in frames if name in a]) for name in names}
+    return arrays, {"events": [event for _, header in frames for event in header["events"]]}
+
+
+class Group:
+    """Runs that advance together, step by step: always the one furthest behind is next."""
+
+    def __init__(self, order: Order, store: Store):
+        self.ids, self.store, self.runs = order.ids, store, []
+        changes = order.changes or [[] for _ in order.ids]
+        for key, experiment, known in zip(order.ids, order.experiments, changes, strict=True):
+            run, saved = Run(experiment, known), store.load(key)
+            self.runs.append(run.restore(*saved) if saved else run)
+        self.seen = order.seen or [-1] * len(self.runs)
+        self.frames: list[list[Frame]] = [[] for _ in self.runs]
+        self.goal = float(self.reached)  # steps that every run may make; infinite while playing
+        self.pace, self.due = 0.0, 0.0
+        self.flushed, self.saved, self.interval = 0.0, time.monotonic(), CHECKPOINT
+
+    def behind(self) -> int | None:
+        """Which run is to step next, None if all have reached the goal."""
+        todo = [k for k, run in enumerate(self.runs) if run.step < min(self.goal, run.experiment.steps)]
+        return min(todo, key=lambda k: (self.runs[k].step, k), default=None)
+
+    @property
+    def reached(self) -> int:
+        """Steps that the run furthest ahead has made, in this worker or in one that died."""
+        return max(*(run.step for run in self.runs), *(last + 1 for last in self.seen))
+
+    def tick(self, k: int) -> bool:
+        """Whether a step of run k begins a tick of the group's clock, for which it may have to wait."""
+        run = self.runs[k]
+        return self.pace > 0 and run.step > self.seen[k] and all(r.step <= run.step for r in self.runs)
+
+    def wait(self, now: float) -> float:
+        """Seconds until this group wants a turn."""
+        k = self.behind()
+        if k is None:
+            return 0.0 if any(self.frames) else math.inf
+        return max(0.0, self.due - now) if self.tick(k) else 0.0
+
+    def advance(self) -> None:
+        """One step of the run that is furthest behind."""
+        k = self.behind()
+        if k is None:
+            return
+        run = self.runs[k]
+        if self.tick(k):
+            self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
+        frame = next(run)
+        if run.step - 1 > self.seen[k]:
+            self.frames[k].append(frame)
+
+    def flush(self, now: float) -> list[tuple[str, bytes]]:
+        """(id, frame) of every run that has something new, at most every FLUSH seconds."""
+        if not any(self.frames) or (now - self.flushed < FLUSH and self.behind() is not None):
+            return []
+        self.flushed = now
+        out = [
+            (key, pack(*joined(frames))) for key, frames in zip(self.ids, self.frames, strict=True) if frames
+        ]
+        self.frames = [[] for _ in self.runs]
+        return out
+
+    def checkpoint(self, now: float) -> None:
+        """Save every run from time to time; only what has been sent may count as seen, so flush first."""
+        if now - self.saved < self.interval or any(self.frames):
+            return
+        for key, run in zip(self.ids, self.runs, strict=True):
+            self.store.save(key, run.checkpoint())
+        self.saved = time.monotonic()
+        self.interval = max(CHECKPOINT, 100 * (self.saved - now))
+
+
+class Worker:
+    """Hosts groups; ``emit(kind, key, ...)`` is how it talks back. It knows no process, pipe or network."""
+
+    def __init__(self, store: Store, emit: Callable):
+        self.store, self.emit = store, emit
+        self.groups: dict[str, Group] = {}
+
+    def do(self, command: str, key: str, *args) -> None:
+        """Carry out ``open close play pause step pace change``; what fails is told, never raised."""
+        try:
+            if command == "open":
+                self.groups[key] = Group(args[0], self.store)
+            elif command == "close":
+                for run in getattr(self.groups.pop(key, None), "ids", []):
+                    self.store.drop(run)
+            elif group := self.groups.get(key):
+                if command == "play":
+                    group.goal = math.inf
+                elif command == "pause":
+                    group.goal = min(group.goal, group.reached)
+                elif command == "step":
+                    group.goal = group.reached + 1
+                elif command == "pace":
+                    group.pace, group.due = args[0], 0.0
+                elif command == "change":
+                    group.runs[args[0]].change(**args[1])
+        except Exception as error:
+            self.emit("failed", key, f"{error}")
+
+    def turn(self) -> float:
+        """Give every group its slice; returns the seconds until one wants the next."""
+        for key, group in list(self.groups.items()):
+            try:
+                end = time.monotonic() + SLICE
+                while group.wait(now := time.monotonic()) == 0 and group.behind() is not None and now < end:
+                    group.advance()
+                now = time.monotonic()
+                for run, blob in group.flush(now):
+                    self.emit("frame", key, run, blob)
+                if group.goal == math.inf and group.behind() is None:
+                    group.goal = 0.0
+                    self.emit("finished", key)
+                group.checkpoint(now)
+            except Exception as error:
+                del self.groups[key]
+                self.emit("failed", key, f"{type(error).__name__}: {error}")
+        now = time.monotonic()
+        return min((group.wait(now) for group in self.groups.values()), default=math.inf)
+
+
+def serve(pipe, folder: str) -> None:
+    """The process around a worker: commands in and messages out over one pipe, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    one_thread()
+    worker = Worker(Store(folder), lambda *message: pipe.send(message))
+    for _ in Run(
+        Experiment(depth=1, width=8, seeds=1, steps=2)
+    ):  # kernels, data and code are warm from here on
+        break
+    gc.collect()
+    gc.freeze()
+    pipe.send(("ready", "", os.getpid()))
+    wait = math.inf
+    try:
+        while True:
+            while pipe.poll(None if wait == math.inf else wait):
+                command = pipe.recv()
+                if command[0] == "stop":
+                    return
+                worker.do(*command)
+                wait = 0.0
+            wait = worker.turn()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return

@@ -1,0 +1,1 @@
+"""The screen: what the browser sees and how it is fed."""

@@ -1,0 +1,26 @@
+"""The player: live charts that the browser draws by itself, mounted once and never again."""
+
+import streamlit as st
+
+from lnres.ui import server
+
+# Streamlit resends a component's code with every message, so this only fetches the real one. It is called
+# again when data or theme change, and what it returned is called when the component goes.
+LOADER = """
+export default async ({ parentElement, data }) => {
+  const player = await import(new URL(data.player, location.origin).href);
+  return player.mount(parentElement, data);
+};
+"""
+_mount = st.components.v2.component("lnres.player", js=LOADER, isolate_styles=False)
+
+
+def _address(name: str) -> str:
+    return f"{server.base()}/lnres/assets/{name}?v={server.version(name)}"
+
+
+def player(lockstep, key: str = "player") -> None:
+    """Show the runs of a lockstep; a rerun of the page with the same one leaves the charts alone."""
+    data = {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
+    data |= {name.split(".")[0]: _address(name) for name in ("player.js", "plotly.min.js")}
+    _mount(key=key, data=data | {"style": _address("player.css")})

@@ -1,0 +1,232 @@
+"""What the server adds to Streamlit: a WebSocket that feeds the player, and the files it is made of."""
+
+import asyncio
+import gc
+import gzip
+import importlib
+import json
+import time
+from contextlib import asynccontextmanager, suppress
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from lnres.engine import local
+from lnres.figures import FIGURES, THEMES, Config, shade
+from lnres.record import CLOCK_OF, CLOCKS, pack
+
+PANELS = (("loss", "accuracy"), ("activations",), ("gradients",), ("gradient_map",))
+ASSETS = Path(__file__).parents[2] / "assets"
+FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
+COMMANDS = ("play", "pause", "step", "reset")
+PACE = 1 / 20  # seconds between two answers on one connection
+PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+@cache
+def asset(name: str) -> bytes:
+    """The bytes of a file that the browser may ask for."""
+    home = files("plotly") / "package_data" if name.startswith("plotly") else ASSETS
+    return (home / name).read_bytes()
+
+
+@cache
+def version(name: str) -> str:
+    """A short hash of the file, for an address that can be cached for ever."""
+    return sha256(asset(name)).hexdigest()[:12]
+
+
+@cache
+def _packed(name: str) -> bytes:
+    return gzip.compress(asset(name), 6)
+
+
+def _file(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in FILES:
+        return Response("no such file", 404)
+    lasting = request.query_params.get("v") == version(name)
+    headers = {
+        "Cache-Control": "public, max-age=31536000, immutable" if lasting else "no-cache",
+        "Vary": "Accept-Encoding",
+    }
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(_packed(name), headers=headers | {"Content-Encoding": "gzip"}, media_type=FILES[name])
+    return Response(asset(name), headers=headers, media_type=FILES[name])
+
+
+# ------------------------------------------------------------------------------------------------ frames
+
+
+def scene(runs) -> dict:
+    """Everything the player draws that does not move: configurations, figures with references, themes."""
+    configs = [Config(i, run.name, run.experiment.blocks, run.experiment.seeds) for i, run in enumerate(runs)]
+    return {
+        "configs": [
+            {"letter": c.letter, "label": c.label, "depth": c.depth, "colour": c.colour, "dash": c.dash}
+            for c in configs
+        ],
+        "figures": {
+            name: FIGURES[name].make(configs) | {"label": FIGURES[name].label, "about": FIGURES[name].about}
+            for name in FIGURES
+        },
+        "panels": PANELS,
+        "themes": THEMES,
+    }
+
+
+def answer(lockstep, pull: dict) -> bytes:
+    """The rows, events and states that a pull does not have yet, as one safetensors blob."""
+    with lockstep.lock:  # frames arrive in another thread, and a row must be whole when it is read
+        return _answer(lockstep, pull)
+
+
+def _answer(lockstep, pull: dict) -> bytes:
+    names = set(pull["names"])
+    names |= {CLOCK_OF[name] for name in names}
+    arrays, runs = {}, []
+    for i, run in enumerate(lockstep.runs):
+        record, known = run.record, pull["have"].get(run.id, {})
+        have = {clock: min(known.get(clock, 0), record.rows(clock)) for clock in CLOCKS}
+        for name, rows in record.since(have, names).items():
+            if len(rows):
+                arrays[f"{i}/{name}"] = shade(rows) if name == "act_hist" else rows
+        have["events"] = min(known.get("events", 0), len(record.events))
+        runs.append({
+            "id": run.id, "name": run.name, "sentence": run.sentence,
+            "have": have, "events": record.events[have["events"] :],
+        })  # fmt: skip
+    state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
+    if pull["version"] != lockstep.version:
+        state["scene"] = scene(lockstep.runs)
+    return pack(arrays, state | {"runs": runs})
+
+
+def _read(message: dict) -> dict:
+    """The JSON object in a WebSocket message; ``ValueError`` says what is there instead."""
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or 1005)
+    try:
+        value = json.loads(message.get("text") or "")
+    except (ValueError, RecursionError):
+        raise ValueError("a message must be JSON text") from None
+    if not isinstance(value, dict) or not value.keys() & {"have", "do"}:
+        raise ValueError("a message is a pull with 'have' or a command with 'do'")
+    return value
+
+
+def _pull(message: dict) -> dict:
+    """A pull whose every part has the right type; ``ValueError`` says which has not."""
+    names, have, seen = message.get("names", []), message["have"], message.get("version")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name in CLOCK_OF for name in names):
+        raise ValueError(f"names must be a list of record arrays: {', '.join(CLOCK_OF)}")
+    rows = have.values() if isinstance(have, dict) else [None]
+    counts = [n for row in rows for n in (row.values() if isinstance(row, dict) else [None])]
+    if not all(type(n) is int and n >= 0 for n in counts):
+        raise ValueError("have must map run ids to counts of rows, such as {'ab12': {'step': 40}}")
+    return {"names": names, "have": have, "version": seen}
+
+
+def _command(lockstep, message: dict) -> None:
+    """Carry out what a button asks for; ``ValueError`` if there is no such button or speed."""
+    name, value = message["do"], message.get("value")
+    if name == "speed":
+        if type(value) not in (int, float) or not 0 <= value <= 1e6:
+            raise ValueError("speed must be a number of steps per second, or 0 for as fast as possible")
+        lockstep.pace(float(value))
+    elif name in COMMANDS:
+        getattr(lockstep, name)()
+    else:
+        raise ValueError(f"do must be one of {', '.join(COMMANDS)}, speed")
+
+
+async def live(socket: WebSocket) -> None:
+    """Answer pulls and commands of one player until it leaves; nothing is kept between two pulls."""
+    lockstep = local.find(socket.path_params["token"])
+    origin = socket.headers.get("origin")
+    await socket.accept()
+    if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+        return await socket.close(4403, "this page belongs to another host")
+    if lockstep is None:
+        return await socket.close(4404, "this session has ended")
+    pulls: asyncio.Queue[dict] = asyncio.Queue(1)
+
+    async def feed() -> None:
+        seen, sent = 0, 0.0
+        while True:
+            pull = await pulls.get()
+            await asyncio.sleep(sent + PACE - time.monotonic())
+            if pull["version"] == lockstep.version:
+                seen = await lockstep.news(seen, PATIENCE)
+            else:
+                seen = lockstep.news_count
+            sent = time.monotonic()
+            await socket.send_bytes(answer(lockstep, pull))
+
+    async def listen() -> None:
+        while True:
+            try:
+                message = _read(await socket.receive())
+                if "do" in message:
+                    _command(lockstep, message)
+                else:
+                    pulls.put_nowait(_pull(message))
+            except asyncio.QueueFull:
+                await socket.send_json({"error": "one pull at a time"})
+            except ValueError as error:
+                await socket.send_json({"error": str(error)})
+
+    tasks = [asyncio.create_task(feed()), asyncio.create_task(listen())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with suppress(WebSocketDisconnect):  # the browser left; anything else is a fault of ours
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+# ------------------------------------------------------------------------------------------------ the app
+
+
+def base() -> str:
+    """The path under which Streamlit serves the app, without a slash at its end."""
+    path = st.get_option("server.baseUrlPath").strip("/")
+    return f"/{path}" if path else ""
+
+
+def routes() -> list[BaseRoute]:
+    """The routes beside Streamlit's own."""
+    return [
+        WebSocketRoute(f"{base()}/lnres/live/{{token}}", live),
+        Route(f"{base()}/lnres/assets/{{name}}", _file),
+    ]
+
+
+def _warm() -> None:
+    """Import and prepare what the first visitor will need, while the server answers already."""
+    importlib.import_module("lnres.experiment")
+    _packed("plotly.min.js")
+    gc.collect()
+    gc.freeze()  # Streamlit collects after every rerun: 117 ms with everything loaded, 0 once frozen
+
+
+@asynccontextmanager
+async def lifespan(app):
+    """Warm workers while the server lives."""
+    local.start()
+    asyncio.get_running_loop().run_in_executor(None, _warm)
+    yield
+    local.stop()
