@@ -1,0 +1,288 @@
+"""The oracle of the suite: the same network written a second time, in plain ``torch.nn``, for one member."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lnres.train import one_thread
+
+one_thread()
+
+
+class Channels:
+    """What torch keeps at axis 1 stands last here: (B, n) as it is, (B, P, n) as torch's (B, n, P)."""
+
+    def forward(self, x):
+        return super().forward(x) if x.ndim == 2 else super().forward(x.mT).mT
+
+
+class Batch(Channels, nn.BatchNorm1d):
+    pass
+
+
+class Group(Channels, nn.GroupNorm):
+    pass
+
+
+class Instance(Channels, nn.InstanceNorm1d):
+    pass
+
+
+class Scale(nn.Module):
+    """Nguyen & Salazar: a learned length, √n at the start; the fixed length √n without it."""
+
+    def __init__(self, e, n):
+        super().__init__()
+        self.eps, self.size = e.eps, n**0.5
+        if e.affine:
+            self.weight = nn.Parameter(torch.full((1,), e.gamma * n**0.5))
+
+    def forward(self, x):
+        length = x.pow(2).sum(-1, keepdim=True).sqrt()
+        return getattr(self, "weight", self.size) * x / length.clamp(min=self.eps)
+
+
+class DynamicTanh(nn.Module):
+    """Zhu et al., as their listing has it."""
+
+    def __init__(self, e, n):
+        super().__init__()
+        self.slope, self.affine = nn.Parameter(torch.full((1,), 0.5)), e.affine
+        if e.affine:
+            self.weight, self.bias = nn.Parameter(torch.ones(n)), nn.Parameter(torch.zeros(n))
+
+    def forward(self, x):
+        y = torch.tanh(self.slope * x)
+        return self.weight * y + self.bias if self.affine else y
+
+
+class Convolution(nn.Conv2d):
+    """nn.Conv2d on a stream of pixels, (B, side², n)."""
+
+    def __init__(self, a, b):
+        super().__init__(a, b, 3, padding=1)
+
+    def forward(self, x):
+        side = int(x.shape[1] ** 0.5)
+        return super().forward(x.mT.unflatten(2, (side, side))).flatten(2).mT
+
+
+TORCH_NORMS = {
+    "none": lambda e, n: nn.Identity(),
+    "layer": lambda e, n: nn.LayerNorm(n, eps=e.eps, elementwise_affine=e.affine),
+    "rms": lambda e, n: nn.RMSNorm(n, eps=e.eps, elementwise_affine=e.affine),
+    "batch": lambda e, n: Batch(n, eps=e.eps, momentum=0.1, affine=e.affine),
+    "group": lambda e, n: Group(e.groups, n, eps=e.eps, affine=e.affine),
+    "instance": lambda e, n: Instance(n, eps=e.eps, affine=e.affine),
+    "scale": Scale,
+    "dyt": DynamicTanh,
+}
+TORCH_ACTIVATIONS = {
+    "relu": nn.ReLU(),
+    "tanh": nn.Tanh(),
+    "gelu": nn.GELU(),
+    "leaky": nn.LeakyReLU(0.01),
+    "silu": nn.SiLU(),
+    "sigmoid": nn.Sigmoid(),
+    "selu": nn.SELU(),
+    "erf": torch.erf,
+    "identity": nn.Identity(),
+}
+
+
+class Lion(torch.optim.Optimizer):
+    """Algorithm 2 of Chen et al. 2023, line by line."""
+
+    def __init__(self, parameters, lr, weight_decay):
+        super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                m = self.state[p].get("m", torch.zeros_like(p))
+                c = 0.9 * m + 0.1 * p.grad
+                p -= group["lr"] * (torch.sign(c) + group["weight_decay"] * p)
+                self.state[p]["m"] = 0.99 * m + 0.01 * p.grad
+
+
+TORCH_OPTIMIZERS = {
+    "sgd": lambda p, e: torch.optim.SGD(p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay),
+    "adam": lambda p, e: torch.optim.Adam(p, e.lr, weight_decay=e.weight_decay),
+    "adamw": lambda p, e: torch.optim.AdamW(p, e.lr, weight_decay=e.weight_decay),
+    "nesterov": lambda p, e: torch.optim.SGD(
+        p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay, nesterov=True
+    ),
+    "rmsprop": lambda p, e: torch.optim.RMSprop(p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay),
+    "lion": lambda p, e: Lion(p, e.lr, e.weight_decay),
+}
+
+
+def number(value, n=1):
+    return nn.Parameter(torch.full((n,), float(value)))
+
+
+# What a residual learns, by our names, and how it joins the stream s and the branch's output.
+LEARNED = {
+    "rezero": lambda e: {"alpha": number(0)},
+    "layerscale": lambda e: {"scale": number(0.1, e.width)},
+    "highway": lambda e: {"gate": nn.Linear(e.width, e.width)},
+    "fixup": lambda e: {"factor": number(1), "offset": number(0)},
+}
+SKIPS = {
+    "none": lambda e, m, s, fx: fx,
+    "identity": lambda e, m, s, fx: s + fx,
+    "scaled": lambda e, m, s, fx: s + (e.alpha if e.alpha else e.depth**-0.5) * fx,
+    "rezero": lambda e, m, s, fx: s + m.alpha * fx,
+    "layerscale": lambda e, m, s, fx: s + m.scale * fx,
+    "highway": lambda e, m, s, fx: (t := m.gate(s).sigmoid()) * fx + (1 - t) * s,
+    "deepnorm": lambda e, m, s, fx: (e.alpha if e.alpha else (2 * e.depth) ** 0.25) * s + fx,
+    "fixup": lambda e, m, s, fx: s + m.factor * fx + m.offset,
+}
+# Where a placement's norms stand, and the block it makes: s enters the skip, x the branch.
+COMPOSED = {
+    "pre": (["before"], lambda m, s, x: m.skip(s, m.second(m.f(m.enter(m.before(x)))))),
+    "post": (["after"], lambda m, s, x: m.after(m.skip(s, m.second(m.f(m.enter(x)))))),
+    "sandwich": (
+        ["before", "branch"],
+        lambda m, s, x: m.skip(s, m.branch(m.second(m.f(m.enter(m.before(x)))))),
+    ),
+    "branch": (["branch"], lambda m, s, x: m.skip(s, m.branch(m.second(m.f(m.enter(x)))))),
+    "inner": (["inner"], lambda m, s, x: m.skip(s, m.second(m.f(m.inner(m.enter(x)))))),
+    "activated": (["activated"], lambda m, s, x: m.skip(s, m.second(m.activated(m.f(m.enter(x)))))),
+    "every": (
+        ["before", "inner", "activated", "branch", "after"],
+        lambda m, s, x: m.after(
+            m.skip(s, m.branch(m.second(m.activated(m.f(m.inner(m.enter(m.before(x))))))))
+        ),
+    ),
+}
+
+
+class HandBlock(nn.Module):
+    """One block from ``nn.Linear`` or ``nn.Conv2d`` and torch's own norms; ``hidden`` features inside."""
+
+    def __init__(self, e, layer=nn.Linear, hidden=None):
+        super().__init__()
+        self.e, self.f = e, TORCH_ACTIVATIONS[e.activation]
+        inside = (hidden or e.width) if e.layers == 2 else e.width
+        self.first = layer(e.width, inside)
+        self.last = layer(inside, e.width) if e.layers == 2 else None
+        self.complete(inside)
+
+    def complete(self, inside):
+        slots, self.composed = COMPOSED[self.e.placement]
+        for slot in slots:
+            n = inside if slot in ("inner", "activated") else self.e.width
+            self.add_module(slot, TORCH_NORMS[self.e.norm](self.e, n))
+        for name, learned in LEARNED.get(self.e.residual, lambda e: {})(self.e).items():
+            setattr(self, name, learned)
+
+    def enter(self, x):
+        return self.first(x)
+
+    def second(self, y):
+        return self.last(y) if self.last else y
+
+    def skip(self, s, fx):
+        return SKIPS[self.e.residual](self.e, self, s, fx)
+
+    def forward(self, x, s=None):
+        return self.composed(self, x if s is None else s, x)
+
+
+class HandAttention(HandBlock):
+    """One attention block around torch's own scaled dot product."""
+
+    def __init__(self, e):
+        nn.Module.__init__(self)
+        self.e, self.f = e, nn.Identity()
+        self.first, self.last = nn.Linear(e.width, 3 * e.width), nn.Linear(e.width, e.width)
+        self.complete(e.width)
+
+    def enter(self, x):
+        heads = (part.unflatten(2, (self.e.heads, -1)).transpose(1, 2) for part in self.first(x).chunk(3, 2))
+        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+
+class HandNet(nn.Module):
+    """Stem, blocks, norm, head, by the names that the project's parameters have."""
+
+    def __init__(self, e, features=64, classes=10):
+        super().__init__()
+        self.e, self.head = e, nn.Linear(e.width, classes)
+        blocks = []
+        for _ in range(e.depth):
+            if e.model == "transformer":
+                blocks += [HandAttention(e), HandBlock(e, hidden=2 * e.width)]
+            else:
+                blocks += [HandBlock(e, {"mlp": nn.Linear, "conv": Convolution}[e.model])]
+        self.blocks = nn.ModuleList(blocks)
+        if e.model == "mlp":
+            self.stem = nn.Linear(features, e.width)
+        elif e.model == "conv":
+            self.stem = Convolution(1, e.width)
+        else:
+            self.stem, self.position = nn.Linear(4, e.width), nn.Parameter(torch.empty(16, e.width))
+        plain = not e.final_norm or e.norm == "instance"  # the mean over positions would undo it
+        self.final = nn.Identity() if plain else TORCH_NORMS[e.norm](e, e.width)
+
+    def enter(self, x):
+        if self.e.model == "mlp":
+            return self.stem(x)
+        if self.e.model == "conv":
+            return self.stem(x[:, :, None])
+        return self.stem(F.unfold(x.view(-1, 1, 8, 8), 2, stride=2).mT) + self.position
+
+    def leave(self, h):
+        h = self.final(h)
+        return self.head(h if self.e.model == "mlp" else h.mean(1))
+
+    def forward(self, x):
+        h = self.enter(x)
+        for block in self.blocks:
+            h = block(h)
+        return self.leave(h)
+
+
+def parameter(module: nn.Module, name: str) -> nn.Parameter:
+    """The torch parameter that corresponds to a name of ours."""
+    path, _, kind = name.rpartition(".")
+    return getattr(module.get_submodule(path), {"gain": "weight", "shift": "bias"}.get(kind, kind))
+
+
+def as_torch(name: str, value: torch.Tensor, member: int, like: torch.Tensor) -> torch.Tensor:
+    """A member's share of one of our parameters, laid out as torch has it."""
+    value = value[member]
+    if not name.endswith("weight"):
+        return value.view_as(like)
+    return value.T if like.ndim == 2 else value.unflatten(0, (3, 3, -1)).permute(3, 2, 0, 1)
+
+
+@pytest.fixture(scope="session")
+def by_hand():
+    """``by_hand(weights, e, member)``: the net with that member's weights; with a ``prefix``, one block."""
+
+    def build(weights, e, member=0, prefix="", make=HandBlock):
+        module = make(e) if prefix else HandNet(e)
+        named = {name.removeprefix(prefix): value for name, (value, _) in weights.named().items()}
+        assert len(named) == len(list(module.parameters()))
+        with torch.no_grad():
+            for name, value in named.items():
+                target = parameter(module, name)
+                target.copy_(as_torch(name, value, member, target))
+        return module
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def torch_names():
+    """``(parameter, as_torch)``: how names and layouts of ours map to torch's."""
+    return parameter, as_torch
+
+
+@pytest.fixture(scope="session")
+def torch_optimizers():
+    return TORCH_OPTIMIZERS

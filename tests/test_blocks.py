@@ -1,0 +1,222 @@
+"""A block against the same block composed by hand from ``torch.nn``."""
+
+import pytest
+import torch
+from rows import fitting
+
+from lnres.blocks import PLACEMENTS, Block
+from lnres.experiment import Experiment
+from lnres.layers import ACTIVATIONS, INITS, Linear, Weights, generator
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.residuals import RESIDUALS
+from lnres.train import Run
+
+SEEDS = 2
+
+
+def random(*shape, key):
+    return torch.randn(shape, generator=generator(key))
+
+
+def shaken(weights):
+    """Every parameter moved away from where it starts, γ, β and biases too."""
+    for name, (value, _) in weights.named().items():
+        value += 0.3 * random(*value.shape, key=name)
+
+
+def check(e, by_hand, torch_names):
+    """Output, gradient of the input and gradient of every parameter of a block, member by member."""
+    weights = Weights(e.member_seeds)
+    block = Block(weights, "blocks.0", e)
+    weights.pack()
+    shaken(weights)
+    shape = (SEEDS, 9, 16, e.width) if e.norm == "instance" else (SEEDS, 9, e.width)
+    x, cotangent = random(*shape, key="x").requires_grad_(), random(*shape, key="g")
+    y = block(x)
+    y.backward(cotangent)
+    parameter, as_torch = torch_names
+    for k in range(SEEDS):
+        reference = by_hand(weights, e, k, "blocks.0.")
+        x_k = x[k].detach().requires_grad_()
+        expected = reference(x_k)
+        expected.backward(cotangent[k])
+        torch.testing.assert_close(y[k], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(x.grad[k], x_k.grad, rtol=1e-4, atol=5e-5)
+        for name, (_, gradient) in weights.named().items():
+            expected = parameter(reference, name.removeprefix("blocks.0.")).grad
+            ours = as_torch(name, gradient, k, expected)
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_block_equals_torch_composed_by_hand(placement, residual, norm, by_hand, torch_names):
+    dials = fitting({"placement": placement, "residual": residual, "norm": norm, "width": 8})
+    check(Experiment(depth=4, activation="gelu", seeds=SEEDS, **dials), by_hand, torch_names)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_block_of_one_layer_equals_torch_composed_by_hand(placement, norm, by_hand, torch_names):
+    dials = fitting({"placement": placement, "norm": norm, "width": 7, "layers": 1})
+    check(Experiment(depth=4, activation="gelu", seeds=SEEDS, **dials), by_hand, torch_names)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_block_equals_torch_for_every_activation(activation, placement, by_hand, torch_names):
+    check(Experiment(width=8, placement=placement, activation=activation, seeds=SEEDS), by_hand, torch_names)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"alpha": 0.3}, {"alpha": 0.0, "depth": 9}, {"affine": False}, {"eps": 0.1}], ids=str
+)
+def test_block_equals_torch_for_its_other_knobs(settings, by_hand, torch_names):
+    check(Experiment(width=8, residual="scaled", seeds=SEEDS, **settings), by_hand, torch_names)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_two_blocks_of_the_transformer_are_torchs_encoder_layer(placement, activation):
+    e = Experiment(model="transformer", depth=1, width=12, heads=3, norm="layer", placement=placement,
+                   activation=activation, seeds=SEEDS)  # fmt: skip
+    run = Run(e)
+    shaken(run.weights)
+    named = run.weights.named()
+    x = random(SEEDS, 5, 16, 12, key="x").requires_grad_()
+    y = run.model.stream(x)
+    cotangent = random(*y.shape, key="g")
+    y.backward(cotangent)
+    slot = {"pre": "before", "post": "after"}[placement]
+    ours = {
+        "self_attn.in_proj": "0.first", "self_attn.out_proj.": "0.last.", "linear1.": "1.first.",
+        "linear2.": "1.last.", "norm1.": f"0.{slot}.", "norm2.": f"1.{slot}.",
+    }  # fmt: skip
+    for k in range(SEEDS):
+        layer = torch.nn.TransformerEncoderLayer(
+            12, 3, dim_feedforward=24, dropout=0, activation=activation, batch_first=True,
+            norm_first=placement == "pre",
+        )  # fmt: skip
+        pairs = {}
+        for name, theirs in layer.named_parameters():
+            (prefix,) = (prefix for prefix in ours if name.startswith(prefix))
+            kind = name.removeprefix(prefix).strip("_.")
+            if "norm" in name:
+                kind = {"weight": "gain", "bias": "shift"}[kind]
+            pairs[name] = named[f"blocks.{ours[prefix].strip('.')}.{kind}"]
+            value = pairs[name][0][k].detach()
+            theirs.data.copy_(value.T if theirs.ndim == 2 else value[0])
+        x_k = x[k].detach().requires_grad_()
+        expected = layer(x_k)
+        expected.backward(cotangent[k])
+        torch.testing.assert_close(y[k], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(x.grad[k], x_k.grad, rtol=1e-4, atol=1e-5)
+        for name, theirs in layer.named_parameters():
+            gradient = pairs[name][1][k]
+            gradient = gradient.T if theirs.ndim == 2 else gradient[0]
+            torch.testing.assert_close(gradient, theirs.grad, rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("norm", ["layer", "batch", "group", "instance"])
+def test_block_of_convolutions_equals_torchs(norm, layers, by_hand):
+    e = Experiment(model="conv", depth=1, width=6, norm=norm, groups=3, placement="inner",
+                   layers=layers, seeds=SEEDS)  # fmt: skip
+    run = Run(e)
+    shaken(run.weights)
+    x = random(SEEDS, 4, 25, 6, key="x").requires_grad_()  # 5 x 5 pixels
+    y = run.model.stream(x)
+    cotangent = random(*y.shape, key="g")
+    (gradient,) = torch.autograd.grad(y, x, cotangent)
+    for k in range(SEEDS):
+        x_k = x[k].detach().requires_grad_()
+        expected = by_hand(run.weights, e, k).blocks[0](x_k)
+        torch.testing.assert_close(y[k], expected, rtol=1e-4, atol=2e-5)
+        (wanted,) = torch.autograd.grad(expected, x_k, cotangent[k])
+        torch.testing.assert_close(gradient[k], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_c34_rezero_starts_as_the_identity_and_only_its_number_learns(layers):
+    e = Experiment(width=6, residual="rezero", norm="layer", activation="tanh", layers=layers, seeds=1)
+    weights = Weights(e.member_seeds)
+    block = Block(weights, "blocks.0", e)
+    weights.pack()
+    x = random(6, key="x")
+    jacobian = torch.autograd.functional.jacobian(lambda v: block(v[None, None])[0, 0], x)
+    assert torch.equal(jacobian, torch.eye(6))
+    block(random(1, 5, 6, key="y")).backward(random(1, 5, 6, key="g"))
+    for name, (_, gradient) in weights.named().items():
+        assert bool(gradient.any()) == (name == "blocks.0.alpha"), name
+
+
+@pytest.mark.parametrize(("layers", "depth"), [(1, 4), (2, 4), (2, 25)])
+def test_where_fixup_and_deepnorm_start(layers, depth):
+    """C25, C26: the weights of one init times the paper's factors, number by number."""
+    settings = {"width": 6, "depth": depth, "layers": layers, "norm": "none", "init": "xavier", "seeds": 1}
+    starts = {
+        r: Run(Experiment(residual=r, **settings)).weights.named() for r in ("identity", "fixup", "deepnorm")
+    }
+    beta = (8 * depth) ** -0.25
+    factors = {"deepnorm": (beta, beta), "fixup": (depth**-0.5, 0.0)}
+    for residual, (inner, last) in factors.items():
+        wanted = {"first": inner, "last": last} if layers == 2 else {"first": last}
+        for part, factor in wanted.items():
+            name = f"blocks.0.{part}.weight"
+            torch.testing.assert_close(starts[residual][name][0], starts["identity"][name][0] * factor)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_branch_that_starts_at_zero_is_silent(model):
+    run = Run(Experiment(model=model, depth=3, width=8, zero_last=True, norm="layer", residual="identity"))
+    h = run.model.enter(run.batches(0, 4)[0])
+    assert torch.equal(run.model.stream(h), h)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (8, 24), (24, 8)])
+def test_orthogonal_weights_are_orthogonal(rows, columns, power):
+    e = Experiment(init="orthogonal")
+    weights = Weights(range(2))
+    layer = Linear(weights, "layer", rows, columns, INITS["orthogonal"].make(e, rows, columns, power))
+    weights.pack()
+    for w in layer.weight.detach():
+        gram = w @ w.T if rows <= columns else w.T @ w
+        torch.testing.assert_close(gram, torch.eye(8) / power, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_model_equals_torch_composed_by_hand(model, norm, final_norm, by_hand):
+    if norm == "instance" and model == "mlp":
+        pytest.skip("InstanceNorm needs positions")
+    run = Run(
+        Experiment(model=model, depth=3, width=8, norm=norm, groups=2, final_norm=final_norm, seeds=SEEDS)
+    )
+    shaken(run.weights)
+    x, _ = run.batches(0, 16)
+    logits = run.model(x)
+    for k in range(SEEDS):
+        expected = by_hand(run.weights, run.experiment, k)(x[k])
+        torch.testing.assert_close(logits[k], expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_silent_branch_leaves_the_skip_alone(placement, residual):
+    e = Experiment(width=8, norm="none", placement=placement, residual=residual, seeds=1, gain=0.0)
+    weights = Weights(e.member_seeds)
+    block = Block(weights, "blocks.0", e)
+    weights.pack()
+    x = random(1, 5, 8, key="x")
+    expected = {
+        "none": lambda: torch.zeros_like(x),
+        "deepnorm": lambda: x * (2 * e.depth) ** 0.25,
+        "highway": lambda: x * (1 - torch.sigmoid(block.skip.gate(x))),
+    }.get(residual, lambda: x)()
+    torch.testing.assert_close(
+        block(x), expected, rtol=1e-6 if residual in ("deepnorm", "highway") else 0, atol=0
+    )

@@ -1,0 +1,461 @@
+"""The real app in a real browser: everything a visitor does, from the first frame to closing the page."""
+
+import numpy as np
+import psutil
+import pytest
+from browser_app import READY, browser, running, until
+
+from lnres.experiment import Experiment
+from lnres.train import Run
+
+pytestmark = pytest.mark.browser
+sync_api = pytest.importorskip("playwright.sync_api")
+
+LONG = "norm=layer~rms&depth=8&width=16&steps=100000"  # two quick networks that never finish
+LOSS, GRADIENTS = 0, 2  # which charts these are
+SOCKETS = """
+  window.sockets = [];
+  window.WebSocket = class extends WebSocket {
+    constructor(...asked) { super(...asked); sockets.push(this); }
+  };
+"""
+EMPTY = """(answers) => {
+  const { asked, frames } = lnres.stats(), then = window.then ?? { asked, frames: -1, empty: 0 };
+  if (asked > then.asked) window.then = { asked, frames, empty: frames === then.frames ? then.empty + 1 : 0 };
+  else window.then = then;
+  if (window.then.empty < answers) return false;
+  delete window.then;
+  return true;
+}"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("app") / "log") as app:
+        yield app
+    assert "Traceback" not in app.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as playwright:
+        chromium = browser(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def errors():
+    """What went wrong in any page, as its console and its requests tell."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_went_wrong(errors):
+    yield
+    told = errors.copy()
+    errors.clear()
+    assert not told
+
+
+@pytest.fixture(scope="module")
+def enter(app, chromium, errors):
+    """Open a link as a new visitor."""
+
+    def enter(link="", ready=READY, **options):
+        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
+        context.add_init_script(SOCKETS)
+        page = context.new_page()
+        page.set_default_timeout(60_000)  # for slow machines; nothing is expected to take that long
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"{request.failure} {request.url}"))
+        page.goto(f"{app.url}/?{link}")
+        page.wait_for_function(ready)
+        return page
+
+    return enter
+
+
+@pytest.fixture
+def visit(enter):
+    """Pages of one test."""
+    pages = []
+
+    def visit(*args, **options):
+        pages.append(enter(*args, **options))
+        return pages[-1]
+
+    yield visit
+    for page in pages:
+        page.context.close()
+
+
+@pytest.fixture(scope="class")
+def first(enter):
+    """What a newcomer sees: the page without any link; closed, so that it rests, whatever came of its tests."""
+    page = enter()
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def quick(enter):
+    page = enter(LONG)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture
+def lab(quick):
+    """Two quick networks that have just started, in a page that was used before."""
+    version = state(quick)["version"]
+    quick.get_by_label("Speed").select_option("max")
+    quick.get_by_role("button", name="Start again").click()
+    wait(quick, "(version) => lnres.state().version > version && lnres.state().step === 0", version)
+    quick.get_by_role("button", name="Play or pause").click()
+    wait(quick, "() => lnres.state().step > 0")
+    yield quick
+    rest(quick)
+
+
+def rest(page) -> None:
+    """Leave the cores to the next test."""
+    if state(page)["playing"]:
+        page.get_by_role("button", name="Play or pause").click()
+
+
+def state(page) -> dict:
+    return page.evaluate("lnres.state()")
+
+
+def stats(page) -> dict:
+    return page.evaluate("lnres.stats()")
+
+
+def array(page, name, run=0) -> np.ndarray:
+    told = page.evaluate("([run, name]) => lnres.array(run, name)", [run, name])
+    return np.array(told["values"]).reshape(told["shape"])
+
+
+def wait(page, condition, argument=None):
+    """Until a condition holds in the page."""
+    page.wait_for_function(condition, arg=argument)
+
+
+def paints(page, count) -> None:
+    """Until so many more frames are painted; two show every chart, even where charts take turns."""
+    wait(page, "(painted) => lnres.stats().painted >= painted", stats(page)["painted"] + count)
+
+
+def pause(page) -> int:
+    """Pause and return the step at which everything stands still: two answers in a row brought nothing."""
+    rest(page)
+    wait(page, EMPTY, 2)
+    return state(page)["step"]
+
+
+def steps(page) -> list[int]:
+    return [run["step"] for run in state(page)["runs"]]
+
+
+def drawn(page, chart, trace) -> np.ndarray:
+    """The y values that Plotly holds for a curve."""
+    code = """([chart, name]) =>
+      [...document.querySelectorAll('.lnres-chart')[chart].data.find((trace) => trace.name === name).y]"""
+    return np.array(page.evaluate(code, [chart, trace]), float)
+
+
+def gapless(page, run=0) -> None:
+    recorded = array(page, "step", run)
+    np.testing.assert_array_equal(recorded, np.arange(len(recorded)))
+
+
+# --------------------------------------------------------------------------------------------- it plays
+
+
+class TestTheFirstPage:
+    def test_the_page_opens_with_four_networks_already_playing(self, first):
+        assert state(first)["playing"]
+        assert len(state(first)["runs"]) == first.locator(".lnres-chip").count() == 4
+        wait(first, "(step) => lnres.state().runs.every((run) => run.step > step + 20)", state(first)["step"])
+        assert stats(first)["lost"] == 0
+        assert stats(first)["mounts"] == 4
+
+    def test_the_four_panels_stand_above_the_fold(self, first):
+        boxes = [panel.bounding_box() for panel in first.locator(".lnres-panel").all()]
+        assert len(boxes) == 4
+        assert max(box["y"] + box["height"] for box in boxes) <= 900
+
+    def test_only_skip_and_norm_together_learn(self, first):
+        wait(first, "() => Math.min(...lnres.array(3, 'acc_test').values.slice(-4)) > 0.9")
+        assert array(first, "acc_test", 0)[-1].max() < 0.2
+        assert array(first, "acc_train", 0)[-20:].mean() < 0.2
+        chip = first.locator(".lnres-chip").nth(3)
+        chip.get_by_text("Learns").wait_for()
+        tested = "document.querySelectorAll('.lnres-chip')[3].querySelectorAll('.lnres-accuracy b')[1]"
+        wait(first, f"() => parseInt({tested}.textContent) >= 90")
+
+
+def test_what_is_recorded_is_what_python_computes(lab):
+    wait(lab, "() => lnres.state().runs[1].step >= 30")
+    run = Run(Experiment(norm="rms", depth=8, width=16, steps=100000))
+    losses = [next(run)[0]["loss_train"][0] for _ in range(30)]
+    np.testing.assert_array_equal(array(lab, "loss_train", 1)[:30], np.array(losses, float))
+
+
+def test_two_visitors_see_the_same_numbers(lab, visit):
+    other = visit(LONG)
+    for page in (lab, other):
+        wait(page, "() => lnres.state().step >= 50")
+    np.testing.assert_array_equal(array(lab, "loss_train")[:50], array(other, "loss_train")[:50])
+
+
+# --------------------------------------------------------------------------------------------- hands
+
+
+def test_pause_stops_and_play_goes_on(lab):
+    lab.get_by_role("button", name="Play or pause").click()
+    stood = pause(lab)
+    wait(lab, "(asked) => lnres.stats().asked >= asked", stats(lab)["asked"] + 2)
+    assert set(steps(lab)) == {stood}
+    lab.get_by_role("button", name="Play or pause").click()
+    wait(lab, "(step) => lnres.state().runs.every((run) => run.step > step)", stood)
+    gapless(lab)
+
+
+def test_step_makes_one_step_of_every_network(lab):
+    stood = pause(lab)
+    lab.get_by_role("button", name="One minibatch").click()
+    wait(lab, "(step) => lnres.state().runs.every((run) => run.step > step)", stood)
+    wait(lab, EMPTY, 2)
+    assert steps(lab) == [stood + 1] * 2
+
+
+def test_reset_starts_again_from_the_same_weights_and_batches(lab):
+    wait(lab, "() => lnres.state().step >= 20")
+    before, version = array(lab, "loss_train")[:20], state(lab)["version"]
+    lab.get_by_role("button", name="Start again").click()
+    wait(lab, "(version) => lnres.state().version > version && lnres.state().step === 0", version)
+    assert not state(lab)["playing"]
+    lab.keyboard.press(" ")
+    wait(lab, "() => lnres.state().step >= 20")
+    np.testing.assert_array_equal(array(lab, "loss_train")[:20], before)
+
+
+def test_a_slower_pace_is_kept_through_a_reset(lab):
+    lab.get_by_label("Speed").select_option("5 steps/s")
+    wait(lab, "() => lnres.state().speed === 5")
+    lab.get_by_role("button", name="Start again").click()
+    wait(lab, "() => lnres.state().step === 0")
+    assert state(lab)["speed"] == 5
+    assert lab.get_by_label("Speed").input_value() == "5"
+
+
+def test_scrubbing_shows_what_was_recorded_while_training_goes_on(lab):
+    wait(lab, "() => lnres.state().step >= 60")
+    lab.get_by_label("Step looked at").fill("25")
+    wait(lab, "(step) => lnres.state().step > step + 20", state(lab)["step"])
+    paints(lab, 2)
+    row = np.searchsorted(array(lab, "probe_step"), 25, "right") - 1
+    expected = np.exp(np.log(array(lab, "grad_norm")[row]).mean(-1))
+    np.testing.assert_allclose(drawn(lab, GRADIENTS, "A"), expected, rtol=1e-6)
+    assert state(lab)["at"] == 25
+
+
+def test_from_the_past_back_to_now(lab):
+    wait(lab, "() => lnres.state().step >= 60")
+    lab.get_by_label("Step looked at").fill("25")
+    paints(lab, 2)
+    past = drawn(lab, GRADIENTS, "A")
+    lab.get_by_title("Back to now").click()
+    paints(lab, 2)
+    assert state(lab)["at"] is None
+    assert not np.allclose(drawn(lab, GRADIENTS, "A"), past, rtol=1e-3)
+
+
+def ranges(page) -> list[float]:
+    """What the two axes of the gradient chart reach over."""
+    return page.evaluate("""() => {
+      const { xaxis, yaxis } = document.querySelectorAll('.lnres-chart')[2]._fullLayout;
+      return [...xaxis.range, ...yaxis.range];
+    }""")
+
+
+def zoom(page) -> None:
+    """Draw a rectangle into the gradient chart."""
+    box = page.locator(".lnres-chart").nth(GRADIENTS).locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.up()
+
+
+def test_a_zoom_survives_twenty_frames(lab):
+    zoom(lab)
+    zoomed = ranges(lab)
+    assert zoomed[1] - zoomed[0] == pytest.approx(0.3 * 8, rel=0.1)
+    paints(lab, 20)
+    assert ranges(lab) == zoomed
+
+
+def test_a_double_click_ends_a_zoom(lab):
+    zoom(lab)
+    assert ranges(lab)[:2] != [0, 8]
+    lab.locator(".lnres-chart").nth(GRADIENTS).locator(".nsewdrag").dblclick()
+    wait(lab, "() => document.querySelectorAll('.lnres-chart')[2]._fullLayout.xaxis.range[1] === 8")
+
+
+def test_the_keyboard_steps_scrubs_and_resets(lab):
+    wait(lab, "() => lnres.state().step >= 30")
+    stood = pause(lab)
+    lab.keyboard.press("ArrowRight")
+    wait(lab, "(step) => lnres.state().step === step + 1", stood)
+    ticks = array(lab, "probe_step").astype(int)
+    lab.keyboard.press("ArrowLeft")
+    lab.keyboard.press("ArrowLeft")
+    earlier = state(lab)["at"]
+    assert earlier in ticks[-3:-1]
+    lab.keyboard.press("ArrowRight")
+    assert state(lab)["at"] == ticks[list(ticks).index(earlier) + 1]
+    version = state(lab)["version"]
+    for key in ("Home", "Shift+R"):
+        lab.keyboard.press(key)
+        version += 1
+        wait(lab, "(version) => lnres.state().version === version && lnres.state().step === 0", version)
+    assert state(lab)["at"] is None
+
+
+def test_digits_hide_and_show_networks(lab):
+    chip = lab.get_by_role("button", name="Show or hide B")
+    for pressed in ("false", "true"):
+        lab.keyboard.press("2")
+        assert chip.get_attribute("aria-pressed") == pressed
+        assert [run["shown"] for run in state(lab)["runs"]] == [True, pressed == "true"]
+
+
+def test_keys_typed_into_a_control_are_not_for_the_player(lab):
+    lab.get_by_role("slider", name="width").focus()
+    for key in ("2", " ", "R"):
+        lab.keyboard.press(key)
+    assert state(lab)["playing"]
+    assert all(run["shown"] for run in state(lab)["runs"])
+
+
+def test_the_loss_panel_turns_into_accuracy_and_back(lab):
+    for name in ("Accuracy", "Loss"):
+        lab.get_by_role("button", name=name, exact=True).click()
+        chart = lab.locator(".lnres-chart").nth(LOSS)
+        assert chart.get_attribute("aria-label").startswith(name)
+        paints(lab, 2)
+    assert stats(lab)["mounts"] == 4
+
+
+def test_a_slider_starts_new_runs_in_the_same_charts(visit):
+    page = visit(LONG)
+    version, ids = state(page)["version"], [run["id"] for run in state(page)["runs"]]
+    page.get_by_role("slider", name="depth").press("ArrowRight")
+    wait(page, "(version) => lnres.state().version > version && lnres.state().step > 5", version)
+    assert not set(ids) & {run["id"] for run in state(page)["runs"]}
+    assert "depth=12" in page.url
+    assert state(page)["playing"]
+    assert array(page, "grad_norm").shape[1] == 13
+    paints(page, 2)
+    assert len(drawn(page, GRADIENTS, "A")) == 13
+    assert stats(page)["mounts"] == 4
+
+
+# --------------------------------------------------------------------------------------------- trouble
+
+
+def test_a_dropped_connection_resumes_without_a_gap(lab):
+    before = stats(lab)["reconnects"]
+    for drop in (1, 2, 3):
+        lab.evaluate("sockets.filter(({ url }) => url.includes('/lnres/live/')).at(-1).close()")
+        wait(lab, "(reconnects) => lnres.stats().reconnects === reconnects", before + drop)
+        wait(lab, "(step) => lnres.state().runs.every((run) => run.step > step + 20)", state(lab)["step"])
+    pause(lab)
+    for run in (0, 1):
+        gapless(lab, run)
+        assert len(array(lab, "loss_train", run)) == len(array(lab, "step", run))
+    assert stats(lab)["lost"] == 0
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_missing(lab, app):
+    wait(lab, "() => lnres.state().step >= 200")
+    before = app.workers()
+    for worker in before:
+        worker.kill()
+    lab.get_by_text("A worker died and was replaced").wait_for()
+    wait(lab, "(step) => lnres.state().runs.every((run) => run.step > step + 50)", state(lab)["step"])
+    assert len(app.workers()) == len(before)
+    assert not set(app.workers()) & set(before)
+    run = Run(Experiment(norm="rms", depth=8, width=16, steps=100000))
+    losses = [next(run)[0]["loss_train"][0] for _ in range(state(lab)["runs"][1]["step"])]
+    np.testing.assert_array_equal(array(lab, "loss_train", 1)[: len(losses)], np.array(losses, float))
+    gapless(lab, 1)
+    assert stats(lab)["lost"] == 0
+
+
+def busy(app) -> float:
+    """Share of a core, in percent, that training takes during half a second."""
+    workers = app.workers()
+    start = sum(sum(worker.cpu_times()[:2]) for worker in workers)
+    psutil.cpu_percent(interval=0.5)
+    return (sum(sum(worker.cpu_times()[:2]) for worker in workers) - start) / 0.5 * 100
+
+
+def test_the_worker_rests_when_the_browser_is_closed(visit, app):
+    page = visit(LONG)
+    until(lambda: busy(app) > 20)
+    page.context.close()
+    until(lambda: busy(app) < 3)
+
+
+def test_a_damaged_link_gets_sentences_letter_by_letter_and_a_running_page(visit):
+    values = "nrom", "![x](/x.png)", "<img src=/x.png>", "[here](/x) **b** :red[x] $y$"
+    page = visit(f"norm={'~'.join(values)}&depth=4&width=16")
+    alert = page.get_by_role("alert")
+    for value in values:
+        assert f"norm='{value}': choose one of none, layer, rms, batch" in alert.inner_text()
+    assert alert.locator("img, a, strong, .katex").count() == 0
+    wait(page, "() => lnres.state().runs.length === 4 && lnres.state().step >= 20")
+
+
+def test_a_page_that_was_refused_plays_once_it_is_affordable(visit):
+    page = visit("depth=1000&width=1024&batch=1024", ready="() => window.lnres")
+    assert "51,540 GFLOP" in page.get_by_role("alert").inner_text()
+    page.get_by_role("slider", name="width").press("Home")
+    wait(page, READY)
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_divergence_is_said_and_marked_while_the_others_go_on(visit):
+    page = visit("norm=none~layer&lr=100~0.05&depth=8&width=16&steps=100000")
+    wait(page, "() => /^Diverged/.test(document.querySelectorAll('.lnres-chip p')[0].textContent)")
+    wait(page, "(step) => lnres.state().runs[1].step > step + 20", state(page)["step"])
+    assert len(drawn(page, LOSS, "A event")) > 0
+
+
+# --------------------------------------------------------------------------------------------- screens
+
+
+def test_a_phone_does_not_scroll_sideways(visit):
+    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    wide = """() => [document.documentElement, document.querySelector('[data-testid=stMain]')]
+                    .map((element) => element.scrollWidth - element.clientWidth)"""
+    assert page.evaluate(wide) == [0, 0]
+    assert page.get_by_role("button", name="Play or pause").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_charts_follow_the_visitors_light_or_dark(lab, scheme):
+    lab.emulate_media(color_scheme=scheme)
+    red = "parseInt(document.querySelector('.lnres-chart')._fullLayout.font.color.slice(1, 3), 16)"
+    wait(lab, f"() => {red} {'>' if scheme == 'dark' else '<'} 128")
+
+
+def test_every_chart_says_what_it_shows(lab):
+    said = [chart.get_attribute("aria-label") for chart in lab.locator(".lnres-chart").all()]
+    assert len(said) == 4
+    assert all("LayerNorm" in text and "RMSNorm" in text for text in said)

@@ -1,0 +1,34 @@
+"""Every legal norm x placement x residual x model builds, trains, and keeps its members apart."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from lnres.blocks import PLACEMENTS
+from lnres.experiment import Experiment
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.residuals import RESIDUALS
+from lnres.train import Run
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_legal_combination_trains_and_member_1_equals_its_single_run(model, norm):
+    for placement, residual in itertools.product(PLACEMENTS, RESIDUALS):
+        dials = {"model": model, "norm": norm, "placement": placement, "residual": residual}
+        if norm == "instance" and model == "mlp":
+            with pytest.raises(ValueError, match="norm='instance': model=mlp has no positions"):
+                Experiment(**dials)
+            continue
+        e = Experiment(**dials, depth=2, width=8, batch=4, seeds=2, lr=0.01, record_every=0)
+        both, alone = Run(e), Run(e.replace(seed=1, seeds=1))
+        for _ in range(3):
+            together, single = (next(run)[0]["loss_train"][0] for run in (both, alone))
+            assert np.isfinite(together).all(), dials
+            assert together[1] == single[0], dials
+        named = alone.weights.named()
+        for name, (value, _) in both.weights.named().items():
+            assert torch.equal(value[1], named[name][0][0]), (dials, name)

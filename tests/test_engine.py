@@ -1,0 +1,556 @@
+"""Workers are fair, lose nothing and survive being killed; and what they train is what a Run trains."""
+
+import asyncio
+import math
+import os
+import signal
+import time
+from collections import Counter
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from lnres.engine import local, worker
+from lnres.engine.local import Engine, Lockstep
+from lnres.engine.store import Store
+from lnres.engine.worker import FLUSH, SLICE, Order, Worker
+from lnres.experiment import Experiment
+from lnres.record import Record, unpack
+from lnres.train import Run
+
+SMALL = Experiment(depth=2, width=8, batch=8, seeds=2, record_every=5, steps=40)
+PATIENCE = 60
+"""Seconds after which something that should have happened counts as missing."""
+
+
+# A worker without a process, on a clock of its own
+
+
+class Clock:
+    """Time passes only when a run makes a step, and as much as its depth says: a millisecond a block."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+
+    class Slow(Run):
+        def __next__(self):
+            clock.now += self.first.depth / 1000
+            return super().__next__()
+
+    monkeypatch.setattr(worker, "time", clock)
+    monkeypatch.setattr(worker, "Run", Slow)
+    return clock
+
+
+class Desk:
+    """A worker, what it said, and what it recorded."""
+
+    def __init__(self, folder, clock):
+        self.clock, self.said, self.store = clock, [], Store(str(folder))
+        self.worker = Worker(self.store, self.hear)
+        self.records: dict[str, Record] = {}
+        self.times: dict[str, list[float]] = {}
+
+    def hear(self, kind, key, *args):
+        self.said.append((kind, key))
+        if kind == "frame":
+            run, blob = args
+            self.records.setdefault(run, Record()).extend(*unpack(blob))
+            self.times.setdefault(run, []).append(self.clock.now)
+        elif args:
+            self.said[-1] += args
+
+    def open(self, key, *experiments, play=True, **known):
+        ids = [f"{key}{i}" for i in range(len(experiments))]
+        self.worker.do("open", key, Order(key, ids, list(experiments), **known))
+        if play:
+            self.worker.do("play", key)
+
+    def run(self, turns):
+        """Take turns; where all groups want to wait, so does the clock."""
+        for _ in range(turns):
+            pause = self.worker.turn()
+            if pause == math.inf:
+                return
+            self.clock.now += pause
+
+    def steps(self, key):
+        return [run.step for run in self.worker.groups[key].runs]
+
+    def whole(self, run):
+        """The record of a run, which must have every step once."""
+        record = self.records[run]
+        assert np.array_equal(record["step"], np.arange(record.last_step + 1))
+        return record
+
+
+@pytest.fixture
+def desk(tmp_path, clock):
+    return Desk(tmp_path, clock)
+
+
+def by_run(e, steps, changes=()):
+    """The record of an undisturbed run."""
+    run, record = Run(e, changes), Record()
+    for _ in range(steps):
+        record.extend(*next(run))
+    return record
+
+
+def same(a, b):
+    return set(a) == set(b) and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+
+
+def test_a_worker_trains_what_a_run_trains(desk):
+    experiments = [SMALL, SMALL.replace(norm="batch")]
+    desk.open("a", *experiments)
+    desk.run(100)
+    for i, e in enumerate(experiments):
+        assert same(desk.whole(f"a{i}"), by_run(e, 40))
+    assert desk.said[-1] == ("finished", "a")
+    assert Counter(desk.said)[("finished", "a")] == 1
+
+
+def test_two_groups_get_equal_time_however_heavy_their_steps(desk, monkeypatch):
+    """After every round of turns their times differ by a slice and a step at most."""
+    light, heavy = SMALL.replace(depth=1, steps=2000), SMALL.replace(depth=5, steps=2000)
+    desk.open("light", light)
+    desk.open("heavy", heavy)
+    for _ in range(5):
+        desk.run(1)
+        spent = [desk.steps("light")[0] * 1e-3, desk.steps("heavy")[0] * 5e-3]
+        assert min(spent) > 0
+        assert abs(spent[0] - spent[1]) <= SLICE + 5e-3
+
+
+def test_a_turn_is_a_slice(desk):
+    desk.open("a", SMALL.replace(steps=2000))
+    before = desk.clock.now
+    desk.run(1)
+    assert SLICE <= desk.clock.now - before <= SLICE + 2e-3 + 1e-9
+
+
+def test_runs_of_a_group_keep_step(desk):
+    desk.open("a", SMALL, SMALL.replace(depth=6), SMALL.replace(depth=3))
+    while any(step < 40 for step in desk.steps("a")):
+        desk.run(1)
+        assert max(desk.steps("a")) - min(desk.steps("a")) <= 1
+
+
+def test_the_shorter_run_of_a_group_does_not_stop_the_longer_one(desk):
+    desk.open("a", SMALL.replace(steps=10), SMALL)
+    desk.worker.do("pace", "a", 100)
+    desk.run(200)
+    assert desk.steps("a") == [10, 40]
+    assert desk.said[-1] == ("finished", "a")
+    assert desk.times["a1"][-1] - desk.times["a1"][0] > 0.35
+
+
+def test_nothing_moves_before_play(desk):
+    desk.open("a", SMALL, play=False)
+    desk.run(5)
+    assert desk.steps("a") == [0]
+    assert desk.said == []
+
+
+def test_pause_stops_all_runs_at_the_same_step(desk):
+    desk.open("a", SMALL.replace(depth=9), SMALL.replace(depth=8))
+    desk.run(1)
+    desk.worker.do("pause", "a")
+    desk.run(5)
+    stopped = desk.steps("a")
+    desk.run(5)
+    assert desk.steps("a") == stopped
+    assert stopped[0] == stopped[1] < 40
+    assert desk.whole("a0").last_step == desk.whole("a1").last_step == stopped[0] - 1
+
+
+def test_a_step_is_one_minibatch_for_every_run(desk):
+    desk.open("a", SMALL, SMALL, play=False)
+    for made in (1, 2, 3):
+        desk.worker.do("step", "a")
+        desk.run(5)
+        assert desk.steps("a") == [made, made]
+        assert desk.whole("a1").last_step == made - 1
+
+
+def test_play_goes_on_after_a_pause_without_a_gap(desk):
+    desk.open("a", SMALL)
+    desk.run(1)
+    desk.worker.do("pause", "a")
+    desk.run(3)
+    desk.worker.do("play", "a")
+    desk.run(50)
+    assert same(desk.whole("a0"), by_run(SMALL, 40))
+
+
+@pytest.mark.parametrize("pace", [2, 10, 30])
+def test_pace_is_honoured(desk, pace):
+    desk.open("a", SMALL.replace(steps=2000), SMALL.replace(steps=2000))
+    desk.worker.do("pace", "a", pace)
+    start = desk.clock.now
+    while desk.clock.now < start + 3:
+        desk.run(1)
+    assert desk.steps("a")[0] == pytest.approx(3 * pace, abs=2)
+
+
+def test_a_group_that_waits_for_its_pace_leaves_the_time_to_others(desk):
+    desk.open("slow", SMALL.replace(steps=2000))
+    desk.worker.do("pace", "slow", 1)
+    desk.open("fast", SMALL.replace(steps=300))
+    while desk.steps("fast") != [300]:
+        desk.run(1)
+    assert desk.steps("slow")[0] <= 2
+
+
+def test_frames_are_few_and_complete(desk):
+    desk.open("a", SMALL.replace(steps=500))
+    desk.run(500)
+    gaps = np.diff(desk.times["a0"])
+    assert (gaps[:-1] >= FLUSH - 1e-9).all()
+    assert len(gaps) > 10
+    assert desk.whole("a0").last_step == 499
+
+
+def test_a_change_is_made_at_the_next_step_and_told(desk):
+    desk.open("a", SMALL)
+    desk.run(1)
+    at = desk.steps("a")[0]
+    desk.worker.do("change", "a", 0, {"lr": 0.5})
+    desk.run(50)
+    assert [(event["step"], event["value"]) for event in desk.records["a0"].events] == [(at, 0.5)]
+    assert same(desk.whole("a0"), by_run(SMALL, 40, [(at, {"lr": 0.5})]))
+
+
+def test_a_closed_group_is_gone_with_its_checkpoints(desk, monkeypatch):
+    monkeypatch.setattr(worker, "CHECKPOINT", 0.0)
+    desk.open("a", SMALL.replace(steps=2000))
+    desk.run(10)
+    assert desk.store.path("a0").exists()
+    desk.worker.do("close", "a")
+    assert desk.worker.groups == {}
+    assert not desk.store.path("a0").exists()
+    assert desk.worker.turn() == math.inf
+
+
+@pytest.mark.parametrize("command", ["play", "pause", "step", "close"])
+def test_commands_to_a_group_that_is_gone_do_nothing(desk, command):
+    desk.worker.do(command, "nobody")
+    assert desk.said == []
+
+
+def test_a_group_that_cannot_be_opened_is_told(desk, monkeypatch):
+    desk.open("a", Experiment(depth=1000, width=1024, seeds=64))
+    kind, key, why = desk.said[0]
+    assert (kind, key) == ("failed", "a")
+    assert "the limit is" in why
+
+
+def test_a_group_that_breaks_is_told_and_leaves_the_others_alone(desk):
+    desk.open("bad", SMALL)
+    desk.open("good", SMALL)
+    desk.worker.groups["bad"].runs[0].batches = None
+    desk.run(100)
+    assert desk.said[0][:2] == ("failed", "bad")
+    assert same(desk.whole("good0"), by_run(SMALL, 40))
+
+
+# After a death
+
+
+def checkpointed(desk, monkeypatch, e, *changes):
+    """A first worker that saved a checkpoint, went on for a while and died."""
+    monkeypatch.setattr(worker, "CHECKPOINT", 0.0)
+    desk.open("a", e)
+    desk.run(3)
+    for change in changes:
+        desk.worker.do("change", "a", 0, change)
+    while not desk.store.path("a0").exists() or desk.store.load("a0")[1]["step"] <= desk.steps("a")[0] - 30:
+        desk.run(1)
+    monkeypatch.setattr(worker, "CHECKPOINT", 1e9)
+    desk.worker.groups["a"].interval = 1e9
+    desk.run(8)
+    record = desk.records["a0"]
+    assert 0 < desk.store.load("a0")[1]["step"] <= record.last_step < e.steps - 1
+    told = [(event["step"], {event["name"]: event["value"]}) for event in record.events]
+    desk.worker = Worker(desk.store, desk.hear)
+    return {"seen": [record.last_step], "changes": [told]}
+
+
+LONG = SMALL.replace(steps=200, optimizer="adam", lr=1e-3, norm="batch")
+
+
+def test_a_revived_group_goes_on_without_gap_or_double(desk, monkeypatch):
+    known = checkpointed(desk, monkeypatch, LONG)
+    desk.open("a", LONG, **known)
+    desk.run(500)
+    assert same(desk.whole("a0"), by_run(LONG, 200))
+
+
+def test_a_revived_group_makes_its_changes_again(desk, monkeypatch):
+    known = checkpointed(desk, monkeypatch, LONG, {"lr": 0.01})
+    (told,) = known["changes"]
+    assert len(told) == 1
+    desk.open("a", LONG, **known)
+    desk.run(500)
+    assert same(desk.whole("a0"), by_run(LONG, 200, told))
+    assert len(desk.records["a0"].events) == 1
+
+
+def test_a_revived_group_without_checkpoint_starts_anew_and_repeats_nothing(desk):
+    desk.open("a", LONG)
+    desk.run(5)
+    seen = desk.records["a0"].last_step
+    desk.worker = Worker(desk.store, desk.hear)
+    desk.open("a", LONG, seen=[seen])
+    desk.run(500)
+    assert same(desk.whole("a0"), by_run(LONG, 200))
+
+
+def test_a_step_after_a_death_is_the_next_one(desk):
+    desk.open("a", LONG)
+    desk.run(5)
+    seen = desk.records["a0"].last_step
+    desk.worker = Worker(desk.store, desk.hear)
+    desk.open("a", LONG, play=False, seen=[seen])
+    desk.worker.do("pause", "a")
+    desk.worker.do("step", "a")
+    desk.run(100)
+    assert desk.whole("a0").last_step == seen + 1
+
+
+def test_what_was_seen_before_a_death_is_replayed_at_full_speed(desk):
+    desk.open("a", LONG)
+    desk.run(5)
+    seen, before = desk.records["a0"].last_step, desk.clock.now
+    desk.worker = Worker(desk.store, desk.hear)
+    desk.open("a", LONG, seen=[seen])
+    desk.worker.do("pace", "a", 1)
+    while desk.records["a0"].last_step == seen:
+        desk.run(1)
+    assert desk.clock.now - before < 2
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    store = Store(str(tmp_path))
+    store.save("a", ({"x": np.ones(3)}, {"step": 1}))
+
+    def dies(self, data):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(store.path("a")), "write_bytes", dies)
+    with pytest.raises(OSError, match="disk full"):
+        store.save("a", ({"x": np.zeros(3)}, {"step": 2}))
+    assert store.load("a")[1] == {"step": 1}
+
+
+# Real processes
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """One worker for all; when it is stopped, processes and files are gone."""
+    engine = Engine(workers=1)
+    yield engine
+    engine.stop()
+    assert not psutil.pid_exists(engine.processes[0].process.pid)
+    assert not engine.store.folder.exists()
+
+
+@pytest.fixture
+def lockstep(engine):
+    opened = []
+
+    def start(*experiments, **how):
+        opened.append(Lockstep(engine))
+        opened[-1].set(experiments, **how)
+        return opened[-1]
+
+    yield start
+    for group in opened:
+        group.close()
+
+
+def until(group, condition, watch=True):
+    """Wait for news until something is true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        if watch:
+            asyncio.run(group.news(group.news_count, 0.2))
+        else:
+            time.sleep(0.05)
+
+
+def done(group):
+    return lambda: all(run.record.last_step == run.experiment.steps - 1 for run in group.runs)
+
+
+def still(group, watch=True):
+    """Wait until nothing has been recorded for half a second; returns how much there is."""
+    seen = [-2, -1]
+
+    def same_twice():
+        time.sleep(0.5)
+        seen[:] = seen[1], group.runs[0].record.last_step
+        return seen[0] == seen[1]
+
+    until(group, same_twice, watch)
+    return seen[1]
+
+
+FOREVER = SMALL.replace(steps=1_000_000, record_every=100)
+
+
+def test_an_engine_that_nobody_has_given_runs_stays_well(engine):
+    """Also while its worker says that it is ready."""
+    idle = Lockstep(engine)
+    group = Lockstep(engine)
+    group.set([SMALL])
+    until(group, done(group))
+    assert engine._reader.is_alive()
+    idle.close()
+    group.close()
+
+
+def test_a_process_trains_what_a_run_trains(lockstep):
+    experiments = [SMALL, SMALL.replace(norm="batch", optimizer="adam", lr=0.001)]
+    group = lockstep(*experiments)
+    until(group, lambda: done(group)() and not group.playing)
+    for run, e in zip(group.runs, experiments, strict=True):
+        assert same(run.record, by_run(e, 40))
+        assert run.record.header["experiment"] == e.link()
+        assert run.sentence != "Waiting for the first step."
+    assert group.notice == ""
+
+
+def test_two_sessions_do_not_disturb_each_other(lockstep):
+    a, b = lockstep(SMALL, play=False), lockstep(SMALL.replace(seed=9))
+    until(b, done(b))
+    a.play()
+    until(a, done(a))
+    for group in (a, b):
+        assert same(group.runs[0].record, by_run(group.runs[0].experiment, 40))
+    assert a.token != b.token
+
+
+def test_pause_really_stops_and_step_makes_one(lockstep):
+    group = lockstep(FOREVER, FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    group.pause()
+    before = still(group)
+    assert [run.record.last_step for run in group.runs] == [before, before]
+    group.step()
+    until(group, lambda: group.runs[1].record.last_step > before)
+    assert still(group) == before + 1
+
+
+def test_reset_shows_the_first_step_again(lockstep):
+    group = lockstep(SMALL)
+    until(group, done(group))
+    first, version = group.runs[0].record["loss_train"][0], group.version
+    group.reset()
+    until(group, lambda: group.runs[0].record.last_step == 0)
+    assert np.array_equal(group.runs[0].record["loss_train"], first[None])
+    assert group.version == version + 1
+    assert not group.playing
+
+
+def test_a_group_that_nobody_watches_holds_still_and_goes_on(lockstep, monkeypatch):
+    group = lockstep(FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    monkeypatch.setattr(local, "UNWATCHED", 0.2)
+    until(group, lambda: group.held, watch=False)
+    before = still(group, watch=False)
+    assert group.playing
+    monkeypatch.setattr(local, "UNWATCHED", 3.0)
+    until(group, lambda: group.runs[0].record.last_step > before)
+    assert not group.held
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"lr": -1}, "lr=-1: choose"), ({"depth": 3}, "depth=3: only"), ({"colour": 1}, "colour=1: only")],
+)
+def test_a_wrong_change_is_refused_where_somebody_is_told(lockstep, change, said):
+    group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match=said):
+        group.change(0, **change)
+    until(group, lambda: group.runs[0].record.last_step == 0)
+    assert group.notice == ""
+
+
+def test_what_costs_too_much_is_refused_where_somebody_is_told(lockstep):
+    group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match="the limit is"):
+        group.set([Experiment(depth=1000, width=1024, seeds=64)])
+    until(group, lambda: group.runs[0].record.last_step == 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_a_worker_cannot_do_becomes_a_notice(lockstep):
+    group = lockstep(SMALL.replace(device="cuda"))
+    until(group, lambda: group.notice)
+    assert group.notice.startswith("device='cuda': this machine has no GPU")
+    assert not group.playing
+
+
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(engine, lockstep):
+    """Killed behind its first checkpoint and behind a change, with a paused group beside it."""
+    e = SMALL.replace(steps=1200, optimizer="adam", lr=1e-3, norm="batch")
+    group, paused = lockstep(e), lockstep(SMALL, play=False)
+    group.pace(100)
+    until(group, lambda: group.runs[0].record.last_step > 5)
+    group.change(0, lr=0.01)
+    until(group, lambda: engine.store.path(group.runs[0].id).exists())
+    seen = group.runs[0].record.last_step
+    until(group, lambda: group.runs[0].record.last_step > seen + 5)
+    dead = engine.processes[0].process
+    os.kill(dead.pid, signal.SIGKILL)
+    until(group, lambda: group.notice)
+    assert "was replaced" in group.notice
+    assert group.playing
+    assert engine.processes[0].process.pid != dead.pid
+    assert not dead.is_alive()
+    group.pace(0)
+    until(group, done(group))
+    record = group.runs[0].record
+    (event,) = record.events
+    assert same(record, by_run(e, 1200, [(event["step"], {"lr": 0.01})]))
+    paused.step()
+    until(paused, lambda: paused.runs[0].record.last_step == 1)
+    assert same(paused.runs[0].record, by_run(SMALL, 2))
+
+
+def test_a_closed_group_leaves_the_worker_idle_and_nothing_on_disk(engine, lockstep):
+    group = lockstep(FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    process = psutil.Process(engine.processes[0].process.pid)
+    group.close()
+
+    def idle():
+        before = sum(process.cpu_times()[:2])
+        time.sleep(0.3)
+        return sum(process.cpu_times()[:2]) - before < 0.02
+
+    until(group, idle, watch=False)
+    assert group.token not in engine.groups
+    assert not engine.store.path(group.runs[0].id).exists()
+
+
+def test_the_engine_is_started_once_and_finds_groups_by_token(engine, lockstep, monkeypatch):
+    monkeypatch.setattr(local, "_engine", engine)
+    group = lockstep(SMALL, play=False)
+    assert local.start() is engine
+    assert local.find(group.token) is group
+    assert local.find("guess") is None

@@ -1,0 +1,286 @@
+"""An experiment is what its fields say, and what is wrong with one is said in a sentence."""
+
+import dataclasses
+import inspect
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rows import fitting
+
+from lnres.blocks import PLACEMENTS
+from lnres.data import DATA, SCALERS
+from lnres.experiment import FIELDS, MAX_FLOPS, Experiment
+from lnres.layers import ACTIVATIONS, INITS
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.optim import OPTIMIZERS, SCHEDULES
+from lnres.registry import Registry
+from lnres.residuals import RESIDUALS
+
+REGISTRIES = [NORMS, PLACEMENTS, RESIDUALS, ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, MODELS, DATA, SCALERS]
+PICKS = [name for name, spec in FIELDS.items() if "registry" in spec.metadata]
+KNOBS = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
+SWITCHES = [name for name in KNOBS if isinstance(FIELDS[name].default, bool)]
+WHOLE = [name for name in KNOBS if type(FIELDS[name].default) is int]
+REAL = [name for name in KNOBS if type(FIELDS[name].default) is float]
+
+
+def anything(name):
+    """Legal values of a field."""
+    spec = FIELDS[name].metadata
+    if name in PICKS:
+        return st.sampled_from(list(spec["registry"]))
+    if name in SWITCHES:
+        return st.booleans()
+    if name in WHOLE:
+        return st.integers(spec["low"], spec["high"])
+    return st.floats(spec["low"], spec["high"], allow_subnormal=False)  # torch flushes them here
+
+
+def allowed(name):
+    """What the sentence about a wrong value of a field has to mention."""
+    if name in PICKS:
+        return list(FIELDS[name].metadata["registry"])
+    if name in SWITCHES:
+        return ["true", "false"]
+    return [str(FIELDS[name].metadata[end]) for end in ("low", "high")]
+
+
+def sentence_about(name, value):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        Experiment.parse({name: value})
+    said = str(caught.value)
+    assert said.startswith(f"{name}={value!r}")
+    assert all(word in said for word in allowed(name))
+    return said
+
+
+# Registries
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda r: r.kind)
+def test_every_row_says_what_it_is(registry):
+    for name in registry:
+        row = registry[name]
+        assert row.name == name
+        assert row.label
+        assert row.about.endswith(".")
+        assert callable(row.make) or registry is PLACEMENTS
+
+
+@pytest.mark.parametrize("registry", [r for r in REGISTRIES if r is not PLACEMENTS], ids=lambda r: r.kind)
+def test_every_row_shows_its_code(registry):
+    for name in registry:
+        make = getattr(registry[name].make, "func", registry[name].make)
+        assert inspect.getdoc(make).splitlines()[0].split()[0] in registry[name].code
+
+
+def test_an_unknown_row_names_the_ones_there_are_and_the_closest():
+    with pytest.raises(
+        ValueError, match=r"norm='layr': choose one of none, layer, .*\(did you mean layer\?\)"
+    ):
+        NORMS["layr"]
+
+
+def test_a_row_cannot_be_registered_twice():
+    registry = Registry("fruit")
+    registry.put("apple", "apple", make=1, about="Red.")
+    with pytest.raises(ValueError, match="fruit='apple' is registered twice"):
+        registry.put("apple", "apple", make=2, about="Green.")
+
+
+# Links
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_field_goes_through_a_link_and_back(name, data):
+    e = Experiment(**fitting({name: data.draw(anything(name))}))
+    assert Experiment.parse(e.link()) == e
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.fixed_dictionaries({}, optional={name: anything(name) for name in FIELDS}))
+def test_a_whole_experiment_goes_through_a_link_and_back(values):
+    e, _ = Experiment.read(values)  # two values that do not go together: one falls back
+    assert Experiment.parse(e.link()) == e
+
+
+def test_the_link_of_the_default_is_empty():
+    assert Experiment().link() == ""
+    assert Experiment.parse("") == Experiment()
+
+
+def test_a_link_is_short_and_readable():
+    assert (
+        Experiment(depth=16, norm="rms", lr=0.1, affine=False).link()
+        == "norm=rms&depth=16&affine=false&lr=0.1"
+    )
+
+
+def test_an_experiment_cannot_be_changed_in_place():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().depth = 3
+
+
+def test_equal_experiments_are_equal_keys():
+    assert len({Experiment(depth=3), Experiment(depth="3"), Experiment(depth=3.0)}) == 1
+
+
+# Values
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_not(name):
+    low, high = (FIELDS[name].metadata[end] for end in ("low", "high"))
+    values = {"norm": "none"} if name == "batch" else {}
+    assert getattr(Experiment(**values, **{name: low}), name) == low
+    assert getattr(Experiment(**values, **{name: high}), name) == high
+    if name not in SWITCHES:
+        sentence_about(name, low - 1)
+        sentence_about(name, high + 1)
+
+
+WORDS = ["", "x", "nan", "NaN", "inf", "-inf", "1e999", "0x10", "1,5", "None", "1 2"]
+WRONG = [*WORDS, None, [], {}, (1,), 1j, math.nan, math.inf, -math.inf, 10**400]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("name", FIELDS)
+def test_what_is_no_value_of_a_field_is_refused_in_a_sentence(name, value):
+    sentence_about(name, value)
+
+
+@pytest.mark.parametrize("value", ["1.5", 1.5, "2.000001", True, False, "true"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_number_is_neither_a_fraction_nor_a_switch(name, value):
+    assert "a whole number" in sentence_about(name, value)
+
+
+@pytest.mark.parametrize("value", [True, False, "true", "false"])
+@pytest.mark.parametrize("name", REAL)
+def test_a_number_is_not_a_switch(name, value):
+    sentence_about(name, value)
+
+
+@pytest.mark.parametrize("value", ["yes", "2", 2, 0.5, "on"])
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_is_true_or_false(name, value):
+    sentence_about(name, value)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("true", True), ("False", False), ("1", True), ("0", False), (1, True)]
+)
+def test_a_switch_is_read_from_words(said, meant):
+    assert Experiment(affine=said).affine is meant
+
+
+@pytest.mark.parametrize(("said", "meant"), [("12", 12), ("1e3", 1000), ("12.0", 12), (12.0, 12), (" 7 ", 7)])
+def test_a_whole_number_may_be_written_in_any_way(said, meant):
+    width = Experiment(width=said).width
+    assert (width, type(width)) == (meant, int)
+
+
+@pytest.mark.parametrize("name", PICKS)
+def test_a_choice_that_is_not_there_is_refused_with_those_that_are(name):
+    sentence_about(name, "nonsense")
+
+
+@pytest.mark.parametrize("key", ["nonsense", "Depth", "", " depth", "__class__", "parse"])
+def test_a_key_that_is_not_there_is_refused_with_those_that_are(key):
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        Experiment.parse({key: "1"})
+    assert str(caught.value).startswith(f"{key}='1': there is no such setting")
+    assert all(name in str(caught.value) for name in FIELDS)
+
+
+def test_batch_norm_of_a_single_example_is_refused():
+    with pytest.raises(ValueError, match=r"batch=1: BatchNorm .*choose batch=2 or more, or norm=layer"):
+        Experiment(norm="batch", batch=1)
+
+
+def test_replacing_checks_too():
+    with pytest.raises(ValueError, match="depth=0: choose a whole number from 1 to 1000"):
+        Experiment().replace(depth=0)
+
+
+# What read makes of the wrong
+
+
+def test_read_keeps_what_is_right_and_says_what_is_wrong():
+    e, said = Experiment.read("depth=7&norm=nrom&lr=fast&colour=red")
+    assert e == Experiment(depth=7)
+    assert [line.split("=")[0] for line in said] == ["norm", "lr", "colour"]
+
+
+def test_read_keeps_the_rest_where_two_values_do_not_go_together():
+    e, said = Experiment.read("norm=batch&batch=1&depth=7")
+    assert len(said) == 1
+    assert e.depth == 7
+    assert (e.norm, e.batch) != ("batch", 1)
+
+
+TEXT = st.text(max_size=30)
+PAIRS = st.lists(st.tuples(st.sampled_from(list(FIELDS)), TEXT), max_size=5)
+LINKS = PAIRS.map(lambda pairs: "&".join(f"{key}={value}" for key, value in pairs))
+VALUES = st.one_of(
+    TEXT, st.none(), st.integers(), st.floats(allow_subnormal=False), st.booleans(), st.binary()
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(link=st.one_of(TEXT, LINKS))
+def test_any_string_is_read_and_every_complaint_is_one_line(link):
+    e, said = Experiment.read(link)
+    assert isinstance(e, Experiment)
+    assert all(line and len(line.splitlines()) == 1 for line in said)
+
+
+@settings(max_examples=300, deadline=None)
+@given(key=st.one_of(st.sampled_from(list(FIELDS)), TEXT), value=VALUES)
+def test_any_value_is_taken_or_refused_with_value_error(key, value):
+    e, said = Experiment.read({key: value})
+    assert Experiment.parse(e.link()) == e
+    if said:
+        with pytest.raises(ValueError, match=r"^[^\n\r]+$"):
+            Experiment.parse({key: value})
+
+
+# Cost
+
+
+@pytest.mark.parametrize("factor", [{"depth": 64}, {"batch": 128}, {"seeds": 8}])
+def test_cost_grows_with_every_factor(factor):
+    assert Experiment(**factor).cost()[0] == 2 * Experiment().cost()[0]
+    assert Experiment(**factor).cost()[1] > 1.2 * Experiment().cost()[1]
+
+
+def test_what_the_lab_starts_with_is_affordable():
+    assert Experiment().affordable() == Experiment()
+
+
+@pytest.mark.parametrize(
+    "steep", [{"width": 1024, "batch": 1024}, {"depth": 1000, "width": 1024, "batch": 2}]
+)
+def test_too_much_is_refused_with_the_number_and_the_limit(steep):
+    e = Experiment(**steep)
+    flops, size = e.cost()
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        e.affordable()
+    told = f"{flops / 1e9:,.0f} GFLOP", f"{size / 2**30:.1f} GiB", f"{MAX_FLOPS / 1e9:,.0f} GFLOP", "4 GiB"
+    assert all(number in str(caught.value) for number in told)
+
+
+# Names
+
+
+def test_the_label_tells_what_differs():
+    a = Experiment(norm="none", depth=32)
+    b = a.replace(depth=16)
+    assert a.differing(b) == ["depth"]
+    assert "32" in a.label([a, b])
+    assert a.label([a, b]) != b.label([a, b])

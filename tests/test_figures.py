@@ -1,0 +1,216 @@
+"""Both players of a figure, Python's and the browser's, must show the same numbers."""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnres.figures import COLOURS, DASHES, FIGURES, THEMES, VANISHED, Config, fill, gridded, shade, thinned
+from lnres.record import HIST_BINS, Record, pack
+
+SEEDS, DEPTHS = 3, (5, 2)
+CONFIGS = [Config(i, f"depth {depth}", depth, SEEDS) for i, depth in enumerate(DEPTHS)]
+VIEWS = {
+    "latest": {},
+    "scrubbed": {"step": 47},
+    "before the first": {"step": -1},
+    "one hidden, dark": {"shown": [1], "theme": "dark"},
+    "none shown": {"shown": []},
+}
+
+
+def recorded(run: int, steps: int = 700) -> Record:
+    """A run with everything that is hard to draw: vanished, infinite and missing values, and an event."""
+    rng, depth = np.random.default_rng(run), DEPTHS[run]
+    record, ticks = Record(), np.unique(np.r_[np.arange(10), np.arange(0, steps, 7)]).astype(np.int32)
+
+    def drawn(*shape):
+        return np.exp(3 * rng.normal(size=shape)).astype(np.float32)
+
+    arrays = {
+        "step": np.arange(steps, dtype=np.int32),
+        "test_step": np.arange(0, steps, 20, dtype=np.int32),
+        "probe_step": ticks,
+        "grad_norm": drawn(len(ticks), depth + 1, SEEDS) ** 4,
+        "act_hist": rng.poisson(0.7, (len(ticks), depth + 1, SEEDS, HIST_BINS + 2)).astype(np.uint16),
+    }
+    for kind in ("train", "test"):
+        rows = len(arrays["step" if kind == "train" else "test_step"])
+        arrays |= {f"loss_{kind}": drawn(rows, SEEDS), f"acc_{kind}": drawn(rows, SEEDS) % 1}
+    arrays["grad_norm"][:, 0] = 0
+    arrays["grad_norm"][3, :, 0] = np.inf
+    arrays["act_hist"][:, 1] = 0
+    arrays["loss_train"][100:, 1] = np.nan
+    if run:
+        arrays["loss_train"][400:] = np.nan
+        arrays["grad_norm"][ticks >= 400] = np.nan
+    record.extend(
+        arrays, {"events": [{"step": 400, "kind": "divergence", "text": "block 1 <overflowed>"}] * run}
+    )
+    return record
+
+
+RECORDS = [recorded(run) for run in range(len(DEPTHS))]
+
+
+def plain(node):
+    """A figure as nested lists and plain values, NaN as None, for comparing."""
+    if isinstance(node, dict):
+        return {key: plain(value) for key, value in node.items() if key != "template"}
+    if isinstance(node, list | tuple | np.ndarray):
+        return [plain(value) for value in node]
+    if isinstance(node, np.generic):
+        node = node.item()
+    return None if isinstance(node, float) and not np.isfinite(node) else node
+
+
+def assert_close(ours, theirs, where="figure"):
+    if isinstance(ours, dict):
+        assert isinstance(theirs, dict), where
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_close(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), where
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_close(a, b, f"{where}[{i}]")
+    elif isinstance(ours, float) and theirs is not None:
+        assert theirs == pytest.approx(ours, rel=1e-6, abs=1e-6), where
+    else:
+        assert ours == theirs, where
+
+
+@pytest.fixture(scope="module")
+def browser_fill():
+    """``fill`` of player.js in Chromium, fed with the bytes that the WebSocket would send."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    code = base64.b64encode((Path(__file__).parents[1] / "assets/player.js").read_bytes()).decode()
+    blobs = []
+    for record in RECORDS:
+        arrays = {name: record[name] for name in record} | {"act_hist": shade(record["act_hist"])}
+        blobs.append(base64.b64encode(pack(arrays, {"events": record.events})).decode())
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = chromium.new_page()
+        page.evaluate(
+            """async ([code, blobs]) => {
+                const { decode, fill, Record } = await import("data:text/javascript;base64," + code);
+                const records = blobs.map((blob) => {
+                    const bytes = Uint8Array.from(atob(blob), (c) => c.charCodeAt(0));
+                    const { arrays, header } = decode(bytes.buffer);
+                    const record = new Record();
+                    record.events = header.events;
+                    for (const [name, array] of Object.entries(arrays)) record.extend(name, array);
+                    return record;
+                });
+                const lists = (_, v) => ArrayBuffer.isView(v) ? Array.from(v) : v;
+                window.filled = (spec, options) => {
+                    const { data, layout } = fill(spec, records, options);
+                    return JSON.stringify({ data, layout }, lists);
+                };
+            }""",
+            [code, blobs],
+        )
+
+        def filled(spec, theme="light", **options):
+            options["theme"] = THEMES[theme]
+            return json.loads(page.evaluate("([spec, options]) => filled(spec, options)", [spec, options]))
+
+        yield filled
+        chromium.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("name", FIGURES)
+def test_browser_and_python_fill_alike(browser_fill, name, view):
+    spec = FIGURES[name].make(CONFIGS)
+    ours = fill(spec, RECORDS, **VIEWS[view])
+    theirs = browser_fill(spec, **VIEWS[view])
+    # Through plotly's own reading, so that both have its spelling; its validation is part of the test.
+    theirs = type(ours)(theirs["data"], theirs["layout"])
+    assert_close(plain(listed(ours)), plain(listed(theirs)))
+
+
+def listed(figure) -> dict:
+    """The figure without plotly's base64 packing."""
+    return {"data": [trace._props for trace in figure.data], "layout": figure.layout._props}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_json_and_describe_themselves(name):
+    spec = FIGURES[name].make(CONFIGS)
+    assert json.loads(json.dumps(spec)) == spec
+    assert spec["summary"].endswith(".")
+    assert spec["summary"].count(".") == 1
+    for config in CONFIGS:
+        assert config.label in spec["summary"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_open_before_anything_is_recorded(name):
+    fill(FIGURES[name].make(CONFIGS), [Record(), Record()])
+
+
+def test_the_first_spike_does_not_lock_the_axis():
+    record = Record()
+    grads = np.ones((50, 6, SEEDS), np.float32)
+    grads[0] = 1e20
+    record.extend({"probe_step": np.arange(50, dtype=np.int32), "grad_norm": grads})
+    spec = FIGURES["gradients"].make(CONFIGS[:1])
+    assert fill(spec, [record], step=0).layout.yaxis.range[1] >= 20
+    assert fill(spec, [record], step=10).layout.yaxis.range[1] <= 1
+
+
+def test_what_vanished_lies_on_the_floor():
+    figure = fill(FIGURES["gradients"].make(CONFIGS), RECORDS)
+    line = next(trace for trace in figure.data if trace.name == "A")
+    assert line.y[0] == pytest.approx(VANISHED)
+    assert np.isfinite(line.y).all()
+
+
+def test_a_diverged_run_ends_with_a_mark():
+    figure = fill(FIGURES["loss"].make(CONFIGS), RECORDS)
+    mark = next(trace for trace in figure.data if trace.name == "B event")
+    assert list(mark.x) == [400]
+    assert np.isfinite(mark.y).all()
+
+
+def test_shades_are_shares_of_all_members():
+    counts = np.zeros((1, 1, 2, 4), np.uint16)
+    counts[0, 0, :, 1] = 300, 100
+    counts[0, 0, 0, 2] = 400
+    assert ((shade(counts) / 255) ** 2)[0, 0] == pytest.approx([0, 0.5, 0.5, 0], abs=0.005)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 100, 101, 12345])
+def test_thinning_keeps_the_last_row_and_few_others(rows):
+    kept = thinned(rows, 100)
+    assert len(kept) <= 101
+    assert list(kept[-1:]) == list(range(rows))[-1:]
+
+
+@pytest.mark.parametrize("last", [0, 99, 100, 54321])
+def test_a_grid_is_even_and_short(last):
+    ticks = gridded(np.array([0, last]), 100)
+    assert len(ticks) <= 100
+    assert len(set(np.diff(ticks))) <= 1
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_colours_stand_out_in_both_themes(theme):
+    def luminance(colour):
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [
+            0.2126,
+            0.7152,
+            0.0722,
+        ]
+
+    for colour in COLOURS:
+        dark, light = sorted([luminance(colour), luminance(THEMES[theme]["paper"])])
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+    assert len(set(DASHES)) == len(COLOURS)

@@ -1,0 +1,173 @@
+"""Weights with a member axis: where they come from, and that nobody else can change them."""
+
+import itertools
+
+import pytest
+import torch
+from rows import fitting
+
+from lnres.experiment import Experiment
+from lnres.layers import ACTIVATIONS, INITS, Linear, Weights, generator, second_moment
+from lnres.norms import NORMS
+from lnres.optim import OPTIMIZERS
+from lnres.train import Run, probe
+
+STD = {  # of a weight and of a bias, for fan_in, fan_out and the experiment, as the papers have it
+    "unit": lambda i, o, e: (i**-0.5, 0.0),
+    "he": lambda i, o, e: ((2 / i) ** 0.5, 0.0),
+    "xavier": lambda i, o, e: ((2 / (i + o)) ** 0.5, 0.0),
+    "lecun": lambda i, o, e: (i**-0.5, 0.0),
+    "torch": lambda i, o, e: ((3 * i) ** -0.5, (3 * i) ** -0.5),
+    "meanfield": lambda i, o, e: ((e.sigma_w2 / i) ** 0.5, e.sigma_b2**0.5),
+    "orthogonal": lambda i, o, e: (max(i, o) ** -0.5, 0.0),
+}
+
+
+def values(run_or_weights):
+    weights = getattr(run_or_weights, "weights", run_or_weights)
+    return {name: value.clone() for name, (value, _) in weights.named().items()}
+
+
+def linear(init, fan_in, fan_out, seeds=1, power=1.0, **settings):
+    e = Experiment(init=init, **settings)
+    weights = Weights(range(seeds))
+    layer = Linear(
+        weights, "layer", fan_in, fan_out, e.scaled(INITS[init].make(e, fan_in, fan_out, power), 1.0)
+    )
+    weights.pack()
+    return layer, e
+
+
+@pytest.mark.parametrize(("fan_in", "fan_out"), [(300, 500), (500, 300)])
+@pytest.mark.parametrize("init", INITS)
+def test_measured_std_is_the_one_that_was_asked_for(init, fan_in, fan_out):
+    layer, e = linear(init, fan_in, fan_out, seeds=4, sigma_w2=1.7, sigma_b2=0.3)
+    weight, bias = layer.weight.detach(), layer.bias.detach()
+    weight_std, bias_std = STD[init](fan_in, fan_out, e)
+    assert float(weight.square().mean().sqrt()) == pytest.approx(weight_std, rel=0.01)
+    assert float(bias.square().mean().sqrt()) == pytest.approx(bias_std, rel=0.05)
+    assert abs(float(weight.mean())) < 0.01 * weight_std
+
+
+def test_torch_default_equals_torchs_own_bounds():
+    ours, theirs = linear("torch", 40, 50, seeds=50)[0], torch.nn.Linear(40, 50)
+    bound = 40**-0.5
+    assert float(theirs.weight.detach().abs().max()) <= bound
+    assert float(ours.weight.detach().abs().max()) == pytest.approx(bound, rel=1e-3)
+    assert float(ours.bias.detach().abs().max()) == pytest.approx(bound, rel=1e-2)
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_gain_multiplies_weights_not_biases(init):
+    plain, doubled = (linear(init, 20, 20, sigma_b2=0.5, gain=gain)[0] for gain in (1.0, 2.0))
+    torch.testing.assert_close(doubled.weight, 2 * plain.weight)
+    assert torch.equal(doubled.bias, plain.bias)
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"), [("relu", 0.5), ("identity", 1.0), ("tanh", 0.394294), ("gelu", 0.425216)]
+)
+def test_second_moment_of_known_activations(name, moment):
+    assert second_moment(ACTIVATIONS[name].make().__call__) == pytest.approx(moment, rel=0.005)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_second_moment_is_that_of_many_draws(activation):
+    f = ACTIVATIONS[activation].make()
+    drawn = f(torch.randn(10**6, generator=generator("moment"))).square().mean()
+    assert second_moment(f.__call__) == pytest.approx(float(drawn), rel=0.01)
+
+
+def homogeneous(activation):
+    f, z = ACTIVATIONS[activation].make(), torch.linspace(-3, 3, 7)
+    return torch.equal(f(2 * z), 2 * f(z))
+
+
+@pytest.mark.parametrize(
+    ("activation", "layers"),
+    [(name, layers) for name in ACTIVATIONS for layers in (1, 2) if layers == 2 or homogeneous(name)],
+)
+def test_unit_branch_keeps_the_second_moment(activation, layers):
+    """With one layer only where f(az) = a f(z): a bounded activation cannot make up for what it takes."""
+    e = Experiment(depth=1, width=512, layers=layers, norm="none", residual="none", activation=activation,
+                   init="unit", batch=64, seeds=8)  # fmt: skip
+    size = probe(e)["act_rms"]
+    assert float((size[1] / size[0]).mean()) == pytest.approx(1, abs=0.015)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_where_an_activation_is_called_flat_its_slope_is_small(activation):
+    f = ACTIVATIONS[activation].make()
+    z = torch.linspace(-9, 9, 3001).requires_grad_()
+    (slope,) = torch.autograd.grad(f(z).sum(), z)
+    flat = f.flat(z.detach(), torch.empty_like(z))
+    assert set(flat.unique().tolist()) <= {0.0, 1.0}
+    assert slope[flat == 1].abs().le(1 - 0.97**2 + 1e-4).all()
+    assert torch.equal(flat[[0, -1]], slope[[0, -1]].abs().lt(0.05).float())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("init", INITS)
+def test_members_draw_what_they_would_draw_alone(init, norm):
+    settings = fitting({"depth": 2, "width": 6, "init": init, "norm": norm, "sigma_b2": 0.2})
+    together = values(Run(Experiment(seed=3, seeds=4, **settings)))
+    for k in range(4):
+        alone = values(Run(Experiment(seed=3 + k, seeds=1, **settings)))
+        assert together.keys() == alone.keys()
+        assert all(torch.equal(together[name][k], alone[name][0]) for name in alone)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"norm": "none"},
+        {"norm": "batch"},
+        {"placement": "post"},
+        {"residual": "none"},
+        {"depth": 5},
+        {"layers": 1},
+        {"activation": "tanh"},
+        {"optimizer": "adam"},
+        {"batch": 7},
+    ],
+    ids=str,
+)
+def test_two_experiments_share_every_weight_whose_name_and_shape_agree(other):
+    settings = {"depth": 3, "width": 6, "seeds": 2, "init": "lecun"}
+    a, b = values(Run(Experiment(**settings))), values(Run(Experiment(**(settings | other))))
+    shared = [name for name in a.keys() & b.keys() if a[name].shape == b[name].shape]
+    assert len([name for name in shared if name.endswith("weight")]) >= 5
+    assert all(torch.equal(a[name], b[name]) for name in shared)
+
+
+def test_different_seeds_names_and_keys_draw_different_numbers():
+    drawn = [torch.randn(4, generator=generator(*key)) for key in [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1)]]
+    assert len({tuple(each.tolist()) for each in drawn}) == 4
+
+
+def test_a_generator_is_untouched_by_what_others_draw():
+    before = torch.randn(4, generator=generator(5, "a"))
+    torch.manual_seed(1)
+    torch.randn(100)
+    assert torch.equal(torch.randn(4, generator=generator(5, "a")), before)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_all_parameters_live_in_one_flat_buffer(optimizer):
+    run = Run(Experiment(depth=2, width=6, seeds=3, optimizer=optimizer))
+    next(run)
+    low, high = run.weights.flat.data_ptr(), run.weights.flat.data_ptr() + 4 * run.weights.flat.numel()
+    spans = sorted((v.data_ptr(), v.data_ptr() + 4 * v.numel()) for v, _ in run.weights.named().values())
+    assert all(low <= start < end <= high for start, end in spans)
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    assert all(value.is_contiguous() for value, _ in run.weights.named().values())
+    assert run.weights.flat.numel() % 64 == 0
+
+
+def test_padding_stays_zero():
+    run = Run(Experiment(depth=1, width=3, seeds=1, optimizer="adamw", weight_decay=0.1))
+    for _ in range(5):
+        next(run)
+    used = sum(value.numel() for value, _ in run.weights.named().values())
+    assert used < run.weights.flat.numel()
+    assert not run.weights.flat.detach()[used:].any()

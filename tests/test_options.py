@@ -1,0 +1,374 @@
+"""Options of training and of data: each does what it says, per member, and replays exactly."""
+
+import numpy as np
+import pytest
+import torch
+from rows import fitting
+from sklearn import preprocessing
+from torch.nn import functional as F
+from torch.optim import lr_scheduler as torch_schedules
+
+from lnres.data import DATA, SCALERS, Batches
+from lnres.experiment import Experiment
+from lnres.layers import Dropout, Weights
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.optim import SCHEDULES, learning_rate
+from lnres.train import KEEP_EVERY, Run
+
+SMALL = {"depth": 2, "width": 8, "batch": 16, "seeds": 2, "record_every": 0}
+RANDOM = [{"dropout": 0.3}, {"drop_path": 0.3}, {"noise": 0.5}, {"label_noise": 0.3}]
+
+
+def run_of(steps=0, /, **settings):
+    run = Run(Experiment(**fitting(SMALL | settings)))
+    for _ in range(steps):
+        next(run)
+    return run
+
+
+def weights_of(run):
+    return {name: value.detach().clone() for name, (value, _) in run.weights.named().items()}
+
+
+def same(a, b):
+    return torch.equal(a.weights.flat, b.weights.flat)
+
+
+# Schedules
+
+
+def of_torch(e, optimizer):
+    """torch's schedulers for schedule and warm-up; all act on the rate as it stands, so they multiply."""
+    milestones = [-(-e.steps // 2), -(-3 * e.steps // 4)]
+    schedule = {
+        "constant": lambda: torch_schedules.ConstantLR(optimizer, 1.0),
+        "cosine": lambda: torch_schedules.CosineAnnealingLR(optimizer, e.steps),
+        "step": lambda: torch_schedules.MultiStepLR(optimizer, milestones),
+    }[e.schedule]()
+    if e.warmup < 2:
+        return schedule
+    warmup = torch_schedules.LinearLR(optimizer, 1 / e.warmup, total_iters=e.warmup - 1)
+    return torch_schedules.ChainedScheduler([schedule, warmup])
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+@pytest.mark.parametrize("steps", [20, 31])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules_are_torchs(schedule, steps, warmup):
+    e = Experiment(schedule=schedule, steps=steps, warmup=warmup, lr=0.3)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], e.lr)
+    theirs = of_torch(e, optimizer)
+    for step in range(steps):
+        assert learning_rate(step, e) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_run_follows_its_schedule_and_its_changes(schedule):
+    run = run_of(schedule=schedule, steps=12, warmup=3, momentum=0, norm="none")
+    for step in range(12):
+        if step == 6:
+            run.change(lr=0.01)
+        before = weights_of(run)
+        next(run)
+        rate = learning_rate(
+            step, Experiment(schedule=schedule, steps=12, warmup=3, lr=0.05 if step < 6 else 0.01)
+        )
+        for name, (value, gradient) in run.weights.named().items():
+            torch.testing.assert_close(value.detach(), before[name] - rate * gradient)
+
+
+def test_beyond_its_last_step_a_cosine_stays_at_zero():
+    assert learning_rate(25, Experiment(schedule="cosine", steps=20)) == 0
+
+
+# Clipping
+
+
+def test_clipping_is_torchs_for_each_member_and_leaves_the_small_alone():
+    run, plain = run_of(seeds=3), run_of(seeds=3)
+    next(plain)
+    norms = [torch.cat([g[k].flatten() for _, g in plain.weights.named().values()]).norm() for k in range(3)]
+    limit = float(sorted(norms)[1])  # one member lies above, one at it, one below
+    run.change(clip=limit)
+    next(run)
+    for k in range(3):
+        named = plain.weights.named()
+        theirs = [torch.nn.Parameter(torch.zeros_like(g[k])) for _, g in named.values()]
+        for p, (_, g) in zip(theirs, named.values(), strict=True):
+            p.grad = g[k].clone()
+        torch.nn.utils.clip_grad_norm_(theirs, limit)
+        for p, (_, ours) in zip(theirs, run.weights.named().values(), strict=True):
+            torch.testing.assert_close(ours[k], p.grad, rtol=1e-5, atol=1e-8)
+    low = int(torch.stack(norms).argmin())
+    for name, (_, gradient) in run.weights.named().items():
+        assert torch.equal(gradient[low], plain.weights.named()[name][1][low])
+
+
+def test_clipping_is_told_once_when_it_bites():
+    run = run_of(clip=1e-3)
+    told = [event for _ in range(4) for event in next(run)[1]["events"]]
+    assert [(event["kind"], event["step"]) for event in told] == [("clip", 0)]
+    assert "clipping begins at step 0" in told[0]["text"]
+    assert "cut to 0.001" in told[0]["text"]
+    assert next(Run(run.first).restore(*run.checkpoint()))[1]["events"] == []
+    assert run_of(1, clip=1e6)._clipped is False
+
+
+def test_a_member_that_diverged_does_not_silence_the_clipping_of_others():
+    run = run_of(seeds=2, norm="none", clip=1e-3)
+    run.weights.named()["blocks.0.first.weight"][0].data[0] = torch.inf
+    assert {event["kind"] for event in next(run)[1]["events"]} == {"clip", "diverged"}
+
+
+def test_a_clipped_member_equals_its_single_run():
+    both, alone = run_of(5, clip=0.1), run_of(5, clip=0.1, seed=1, seeds=1)
+    assert all(torch.equal(v[1], weights_of(alone)[name][0]) for name, v in weights_of(both).items())
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"optimizer": "rmsprop", "lr": 1e-3}], ids=str)
+def test_a_clipped_member_of_a_crowd_equals_its_single_run(settings, model):
+    settings = settings | {"model": model, "width": 20, "batch": 9, "clip": 1.0, "norm": "scale"}
+    many, alone = run_of(12, **settings, seeds=5), run_of(12, **settings, seed=3, seeds=1)
+    assert all(torch.equal(v[3], weights_of(alone)[name][0]) for name, v in weights_of(many).items())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "rmsprop"])
+def test_momentum_may_begin_later(optimizer):
+    """From rest at step 3, as torch's optimizer from the weights of that step."""
+    run = run_of(3, optimizer=optimizer, momentum=0, lr=1e-3)
+    run.change(momentum=0.9)
+    nesterov = {"nesterov": True} if optimizer == "nesterov" else {}
+    kind = torch.optim.RMSprop if optimizer == "rmsprop" else torch.optim.SGD
+    p = torch.nn.Parameter(run.weights.flat.detach().clone())
+    theirs = kind([p], 1e-3, momentum=0.9, **nesterov)
+    if optimizer == "rmsprop":  # which remembers the squares of steps 0 to 2
+        state = run.optimizer.state_dict()["state"][0]
+        theirs.state[p] = {name: value.clone() for name, value in state.items()}
+    for _ in range(3):
+        next(run)
+        p.grad = run.weights.grad.clone()
+        theirs.step()
+    torch.testing.assert_close(run.weights.flat.detach(), p.detach(), rtol=1e-5, atol=1e-7)
+    twin = Run(run.first, run.changes).restore(*run.checkpoint())
+    next(run), next(twin)
+    assert same(run, twin)
+
+
+# Dropout and drop path
+
+
+def dropped(knob, share, training=True):
+    weights = Weights(range(3))
+    weights.live, weights.training, weights.step = {knob: share}, training, 4
+    layer = Dropout(weights, "layer", knob, tuple if knob == "dropout" else lambda s: (s[0], 1))
+    return layer(torch.ones(3, 200, 300))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_takes_its_share_and_scales_the_rest(share):
+    y = dropped("dropout", share)
+    assert float((y == 0).float().mean()) == pytest.approx(share, abs=0.01)
+    torch.testing.assert_close(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - share)))
+    assert not torch.equal(y[0], y[1])
+
+
+def test_drop_path_takes_whole_examples():
+    y = dropped("drop_path", 0.4)
+    assert torch.equal(y, y[..., :1].expand_as(y))
+    assert float((y == 0).float().mean()) == pytest.approx(0.4, abs=0.08)
+    assert float(y.max()) == pytest.approx(1 / 0.6)
+
+
+@pytest.mark.parametrize("knob", ["dropout", "drop_path"])
+def test_nothing_is_dropped_in_evaluation(knob):
+    assert torch.equal(dropped(knob, 0.5, training=False), torch.ones(3, 200, 300))
+    run = run_of(3, **{knob: 0.5})
+    expected = run.test()[0]
+    run.weights.live = {}
+    assert torch.equal(run.test()[0], expected)
+
+
+def test_a_dropped_branch_leaves_its_skip():
+    """An example whose branch is dropped keeps its state, the others' branches count more."""
+    run = run_of(drop_path=0.5, batch=64)
+    run.weights.live = {"drop_path": 0.5}
+    h = run.model.enter(run.batches(0, 64)[0])
+    block = run.model.blocks[0]
+    moved = block(h) - h
+    run.weights.live = {}
+    whole = block(h) - h
+    gone = (moved == 0).all(-1)
+    assert 0.3 < float(gone.float().mean()) < 0.7
+    torch.testing.assert_close(moved[~gone], 2 * whole[~gone], rtol=1e-4, atol=1e-5)
+
+
+def test_every_block_and_step_has_a_mask_of_its_own():
+    weights = Weights([0])
+    weights.live, seen = {"dropout": 0.5}, set()
+    for name in ("blocks.0", "blocks.1"):
+        for weights.step in (0, 1):
+            seen.add(tuple(Dropout(weights, name, "dropout")(torch.ones(1, 1, 40)).flatten().tolist()))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("settings", RANDOM, ids=str)
+def test_a_member_equals_its_single_run_and_a_replay_its_original(settings, model):
+    both, alone = run_of(6, **settings, model=model), run_of(6, **settings, model=model, seed=1, seeds=1)
+    assert all(torch.equal(v[1], weights_of(alone)[name][0]) for name, v in weights_of(both).items())
+    assert same(both, both.fork(6))
+    assert same(both, run_of(6, **settings, model=model, record_every=1))
+    assert not same(both, run_of(6, model=model))
+
+
+@pytest.mark.parametrize("settings", RANDOM[:3], ids=str)
+def test_a_live_change_takes_effect_at_the_next_step_and_replays(settings):
+    run, plain = run_of(4), run_of(4)
+    run.change(**settings)
+    assert same(run, plain)
+    ((name, value),) = settings.items()
+    (event,) = next(run)[1]["events"]
+    assert (event["kind"], event["name"], event["value"], event["step"]) == ("change", name, value, 4)
+    next(plain)
+    assert not same(run, plain)
+    assert same(run.fork(5), run)
+
+
+def test_a_fork_from_a_checkpoint_drops_what_the_original_dropped():
+    run = run_of(KEEP_EVERY + 6, dropout=0.2, depth=1)
+    assert same(run.fork(KEEP_EVERY + 6), run)
+
+
+# Noise
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_label_noise_draws_its_share_anew_for_every_norm_alike(share):
+    clean = Batches(Experiment(seeds=2))
+    noisy = [Batches(Experiment(seeds=2, label_noise=share, norm=norm)) for norm in ("layer", "none")]
+    changed = (noisy[0].y != clean.y).float().mean()
+    assert float(changed) == pytest.approx(share * 0.9, abs=0.02)  # one in ten draws its old label
+    assert torch.equal(noisy[0].y, noisy[1].y)
+    assert torch.equal(noisy[0].test_y, clean.test_y)
+    assert torch.equal(Batches(Experiment(seed=1, seeds=1, label_noise=share)).y[0], noisy[0].y[1])
+    assert torch.equal(noisy[0].x, clean.x)
+
+
+def test_input_noise_has_its_size_and_spares_the_test_set():
+    b = Batches(Experiment(seeds=2))
+    (clean, y), (noisy, same_y) = b(3, 400), b(3, 400, 0.5)
+    added = noisy - clean
+    assert torch.equal(y, same_y)
+    assert float(added.std()) == pytest.approx(0.5, rel=0.02)
+    assert abs(float(added.mean())) < 0.01
+    assert not torch.equal(added[0], added[1])
+    assert not torch.equal(added, b(4, 400, 0.5)[0] - b(4, 400)[0])
+    assert torch.equal(run_of(noise=2.0).batches.test_x, run_of().batches.test_x)
+
+
+# Data
+
+SIZES = {  # training and test examples, features, classes
+    "digits": (1297, 500, 64, 10),
+    "wine": (120, 58, 13, 3),
+    "wine_km": (120, 58, 13, 3),
+    "spirals": (700, 300, 2, 2),
+    "moons": (700, 300, 2, 2),
+    "circles": (700, 300, 2, 2),
+    "xor": (700, 300, 2, 2),
+}
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_every_data_row_has_its_size_and_every_class(data):
+    b = Batches(Experiment(data=data, seeds=2))
+    train, test, features, classes = SIZES[data]
+    assert (b.x.shape, b.test_x.shape) == ((2, train, features), (2, test, features))
+    assert (b.features, b.classes) == (features, classes)
+    for y in (*b.y, *b.test_y):
+        assert y.unique().tolist() == list(range(classes))
+        assert y.bincount().min() > 0.6 * len(y) / classes if classes != 3 else True
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+@pytest.mark.parametrize("data", DATA)
+def test_scalers_know_the_training_split_alone(data, scaler):
+    """Against scikit-learn, fitted on the training split."""
+    raw = Batches(Experiment(data=data, scaler="none", seeds=2))
+    b = Batches(Experiment(data=data, scaler=scaler, seeds=2))
+    for k in range(2):
+        train, test = raw.x[k].double().numpy(), raw.test_x[k].double().numpy()
+        theirs = {
+            "none": lambda x, _: x,
+            "unit": lambda x, train: x / train.max(),
+            "z": lambda x, train: (x - train.mean(0)) / (train.std(0) + 0.01),
+            "minmax": lambda x, train: preprocessing.MinMaxScaler().fit(train).transform(x),
+            "robust": lambda x, train: preprocessing.RobustScaler().fit(train).transform(x),
+            "row": lambda x, _: x / np.linalg.norm(x, axis=1, keepdims=True),
+        }[scaler]
+        for ours, x in ((b.x[k], train), (b.test_x[k], test)):
+            assert torch.isfinite(ours).all()
+            np.testing.assert_allclose(ours, theirs(x, train), rtol=1e-3, atol=1e-4)
+
+
+def test_the_wines_in_other_units_are_the_same_wines():
+    wine, other = (Batches(Experiment(data=data, scaler="none", seeds=1)) for data in ("wine", "wine_km"))
+    factors = torch.tensor([1e-3, 1e6] + [1.0] * 11)
+    torch.testing.assert_close(other.x, wine.x * factors)
+    assert torch.equal(other.y, wine.y)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_a_network_learns_every_data_row(data):
+    run = run_of(150, data=data, depth=4, width=32, batch=64, optimizer="adam", lr=5e-3)
+    assert float(run.test()[1].min()) > {"spirals": 0.75}.get(data, 0.85)
+    x, y = run.batches.test_x, run.batches.test_y
+    run.weights.training = False
+    losses = F.cross_entropy(run.model(x).transpose(1, 2), y, reduction="none").mean(1)
+    torch.testing.assert_close(run.test()[0], losses.detach(), rtol=1e-4, atol=1e-5)
+
+
+# What cannot be
+
+
+REFUSED = [
+    ({"data": "wine", "batch": 121}, r"batch=121: wine has 120 training examples; choose at most 120"),
+    ({"data": "moons", "batch": 1024}, r"batch=1024: moons has 700 training examples; choose at most 700"),
+    ({"norm": "group", "groups": 3}, r"groups=3: a width of 8 .*choose one of 1, 2, 4, 8"),
+    ({"model": "transformer", "heads": 3}, r"heads=3: .*width=8; choose one of 1, 2, 4, 8"),
+    (
+        {"norm": "instance", "model": "mlp"},
+        r"norm='instance': model=mlp has no positions .*choose model=conv",
+    ),
+    ({"model": "conv", "data": "wine"}, r"model='conv': wine has 13 features, .*choose data=digits"),
+    ({"model": "transformer", "data": "xor"}, r"model='transformer': xor has 2 features; choose data=digits"),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), REFUSED, ids=str)
+def test_what_does_not_fit_is_refused_in_one_sentence(settings, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        Run(Experiment(**(SMALL | settings)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_cannot_grow_beyond_the_data_while_a_run_goes_on():
+    run = run_of(2, data="wine")
+    with pytest.raises(ValueError, match="batch=500: wine has 120 training examples; choose at most 120"):
+        run.change(batch=500)
+    assert run.experiment.batch == 16
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", ["conv", "transformer"])
+def test_models_of_images_learn(model, norm):
+    """A single step down the gradient of one batch lowers that batch's loss."""
+    run = run_of(model=model, norm=norm, seeds=2, lr=0.02, momentum=0, placement="pre")
+    x, y = run.batches(0, 16)
+    before = next(run)[0]["loss_train"][0]
+    after = F.cross_entropy(run.model(x).transpose(1, 2), y, reduction="none").mean(1).detach().numpy()
+    assert (after < before).all()

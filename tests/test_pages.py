@@ -1,0 +1,232 @@
+"""Every page opens, says what it compares, and answers a wrong link with a sentence."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
+
+from lnres.engine import local
+from lnres.experiment import FIELDS, Experiment
+from lnres.ui.controls import MOST, SCENES, Scene
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pages/*.py"))
+DEFAULT = Experiment()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers():
+    yield
+    local.stop()
+
+
+def opened(path="pages/lab.py", **query) -> AppTest:
+    page = AppTest.from_file(str(ROOT / path), default_timeout=60)
+    page.query_params.update(query)
+    return page.run()
+
+
+def complaints(page) -> list[str]:
+    """The sentences that the page complains with, as they are read: without Markdown's backslashes."""
+    lines = [line for box in page.warning for line in box.value.replace("\\", "").split("  \n")]
+    return [line for line in lines if not line.startswith("The default stands in")]
+
+
+def shown(page) -> list[Experiment]:
+    """What the visitor's workers train."""
+    (lockstep,) = local.start().groups.values()
+    assert [run.experiment for run in lockstep.runs] == page.session_state["scene"].experiments
+    return page.session_state["scene"].experiments
+
+
+# --------------------------------------------------------------------------------------------- pages
+
+
+@pytest.mark.parametrize("path", ["app.py", *PAGES])
+def test_a_page_opens_without_a_word_of_complaint(path):
+    page = opened(path)
+    assert not page.exception
+    assert not page.warning
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_every_question_opens(name):
+    page = opened()
+    page.selectbox(key="chosen").set_value(name).run()
+    assert not page.exception
+    assert not page.warning
+    assert Scene.read(dict(pair.split("=") for pair in SCENES[name].make.split("&")))[0].experiments == shown(
+        page
+    )
+
+
+def test_the_link_opens_what_it_says():
+    page = opened(norm="rms~batch", depth="4", lr="0.3")
+    assert [(e.norm, e.depth, e.lr) for e in shown(page)] == [("rms", 4, 0.3), ("batch", 4, 0.3)]
+
+
+def test_a_control_changes_the_runs_and_the_link():
+    page = opened(norm="none~layer", depth="8")
+    page.select_slider(key="knob/depth").set_value(4).run()
+    assert [e.depth for e in shown(page)] == [4, 4]
+    assert page.query_params["depth"] == "4"
+
+
+def test_configurations_are_added_and_removed():
+    page = opened(norm="none~layer", depth="4")
+    page.button[-1].click().run()
+    assert [e.norm for e in shown(page)] == ["none", "layer", "layer"]
+    page.button(key="remove/0").click().run()
+    assert [e.norm for e in shown(page)] == ["layer", "layer"]
+    assert not page.exception
+
+
+# --------------------------------------------------------------------------------------------- wrong links
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("norm", "nrom", "none, layer, rms, batch"),
+        ("norm", "<b>", "none, layer, rms, batch"),
+        ("depth", "0", "1 to 1000"),
+        ("depth", "many", "a whole number"),
+        ("depth", "", "a whole number"),
+        ("depth", "2.5", "a whole number"),
+        ("lr", "nan", "0.0 to 100.0"),
+        ("seeds", "1e999", "1 to 64"),
+        ("affine", "maybe", "true or false"),
+        ("depht", "3", "depth"),
+        ("__class__", "x", "depth"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
+    page = opened(**{name: value, "width": "16"})
+    (said,) = complaints(page)
+    assert f"{name}={value!r}" in said
+    assert allowed in said
+    assert "\n" not in said
+    assert shown(page) == [DEFAULT.replace(width=16)]
+
+
+def test_one_wrong_value_of_a_list_is_replaced_alone():
+    page = opened(depth="4~x~8")
+    assert len(complaints(page)) == 1
+    assert [e.depth for e in shown(page)] == [4, DEFAULT.depth, 8]
+
+
+def test_more_than_four_are_refused_by_number():
+    page = opened(depth="1~2~3~4~5")
+    assert "'depth' has 5 values; up to 4" in complaints(page)[0]
+    assert [e.depth for e in shown(page)] == [1, 2, 3, 4]
+
+
+def test_batchnorm_over_one_example_is_refused_with_a_reason():
+    said = complaints(opened(norm="batch", batch="1"))
+    assert len(said) == 1
+    assert "batch=1: BatchNorm" in said[0]
+
+
+def test_a_cost_over_the_limit_is_refused_with_the_number():
+    page = opened(depth="1000", width="1024", batch="1024")
+    (said,) = complaints(page)
+    assert "51,540 GFLOP" in said
+    assert "limit is 200 GFLOP and 4 GiB" in said
+    assert not page.exception
+
+
+def test_what_costs_too_much_can_be_made_smaller_again():
+    page = opened(depth="1000", width="1024", batch="1024")
+    page.select_slider(key="knob/width").set_value(2).run()
+    assert not page.warning
+    assert shown(page) == [DEFAULT.replace(depth=1000, width=2, batch=1024)]
+
+
+# --------------------------------------------------------------------------------------------- links
+
+
+def values(spec):
+    """Any value that a field allows."""
+    told = spec.metadata
+    if "registry" in told:
+        return st.sampled_from(list(told["registry"]))
+    kind = {bool: st.booleans, int: st.integers, float: st.floats}[type(spec.default)]
+    if kind is st.booleans:
+        return kind()
+    exact = {"allow_subnormal": False} if kind is st.floats else {}  # training flushes them to zero
+    return kind(told["low"], told["high"], **exact)
+
+
+SETTINGS = st.fixed_dictionaries({}, optional={name: values(spec) for name, spec in FIELDS.items()})
+
+
+def possible(choice: dict) -> bool:
+    return not Experiment.read(choice)[1]
+
+
+@given(SETTINGS, st.lists(SETTINGS, min_size=1, max_size=MOST))
+@settings(deadline=None)
+def test_the_link_is_the_scene(shared, own):
+    choices = [shared | {name: one.get(name, value) for name, value in own[0].items()} for one in own]
+    experiments = [Experiment(**choice) for choice in choices if possible(choice)] or [DEFAULT]
+    query = Scene(experiments).query()
+    read, complaints = Scene.read(query)
+    assert not complaints
+    assert read.experiments == experiments
+    assert read.query() == query
+
+
+ANYTHING = st.text(max_size=12) | st.sampled_from(
+    ["1e999", "-1", "nan", "~", "~~~~~~", "1~2", "layer~", "\0", "0x1"]
+)
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, "scene"]) | st.text(max_size=6), ANYTHING, max_size=6))
+@settings(deadline=None)
+def test_a_damaged_link_gives_a_scene_and_sentences(query):
+    scene, complaints = Scene.read(query)
+    assert 1 <= len(scene.experiments) <= MOST
+    assert all(len(said.splitlines()) == 1 for said in complaints)
+    assert Scene.read(scene.query()) == (Scene(scene.experiments, scene.apart & named(scene)), [])
+
+
+def named(scene) -> set[str]:
+    """The fields that a link can say to be set one by one."""
+    return Scene([]).apart | {
+        name for name in FIELDS if len({getattr(e, name) for e in scene.experiments}) > 1
+    }
+
+
+# --------------------------------------------------------------------------------------------- the badge
+
+
+def badge(**apart) -> tuple[str, str]:
+    """What the badge of two configurations says is shared, and what differs."""
+    shared, differs = Scene([DEFAULT, DEFAULT.replace(**apart)]).badge().split("&nbsp;")
+    return shared, differs
+
+
+def candidates(spec) -> list:
+    told = spec.metadata
+    every = list(told["registry"]) if "registry" in told else [told["low"], told["high"]]
+    return [value for value in every if value != spec.default]
+
+
+@pytest.mark.parametrize("name", [name for name, spec in FIELDS.items() if candidates(spec)])
+def test_the_badge_names_what_differs(name):
+    other = candidates(FIELDS[name])[0]
+    assert badge(**{name: other})[1].strip() == f":blue-badge[differs] {FIELDS[name].metadata['label']}"
+
+
+def test_the_badge_says_what_is_shared():
+    data, batches, weights = "the data", "every minibatch", "the initial weights wherever shapes agree"
+    assert all(word in badge(norm="rms")[0] for word in (data, batches, weights))
+    assert [word in badge(batch=8)[0] for word in (data, batches, weights)] == [True, False, True]
+    assert [word in badge(init="he")[0] for word in (data, batches, weights)] == [True, True, False]
+    assert "nothing shared" in badge(seed=1)[0]
+
+
+def test_the_badge_of_twins_says_that_nothing_differs():
+    assert Scene([DEFAULT, DEFAULT]).badge().endswith("nothing")

@@ -1,0 +1,316 @@
+"""What the app's WebSocket and files answer to good, bad and returning clients, over real connections."""
+
+import gzip
+import json
+import threading
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import uvicorn
+from browser_app import until
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from lnres.engine import local
+from lnres.experiment import Experiment
+from lnres.figures import FIGURES, Config
+from lnres.record import CLOCK_OF, CLOCKS, pack, unpack
+from lnres.train import Run
+from lnres.ui import server
+
+EXPERIMENTS = [Experiment(norm=norm, width=16, steps=500, record_every=4) for norm in ("layer", "rms")]
+PULL = {"have": {}, "version": None, "names": ["loss_train", "loss_test", "grad_norm", "act_hist"]}
+
+
+def names_in(node) -> set[str]:
+    """The arrays that a spec refers to, as the player finds them."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    own = {node["ref"]} if isinstance(node, dict) and "ref" in node else set()
+    return own.union(*map(names_in, children))
+
+
+@pytest.fixture(scope="module")
+def address():
+    app = Starlette(routes=server.routes())
+    web = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, ws="websockets-sansio", log_level="error"))
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    port = until(lambda: web.started and web.servers[0].sockets[0].getsockname()[1])
+    yield f"127.0.0.1:{port}"
+    web.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def orders(monkeypatch):
+    """What an engine without workers was told."""
+    told = []
+    process = SimpleNamespace(send=lambda *command: told.append(command))
+    engine = SimpleNamespace(lock=threading.RLock(), groups={}, place=lambda: process)
+    monkeypatch.setattr(local, "_engine", engine)
+    return told
+
+
+@pytest.fixture
+def lockstep(orders):
+    group = local.Lockstep(local._engine)
+    group.set(EXPERIMENTS)
+    group.trained = [Run(experiment) for experiment in EXPERIMENTS]
+    return group
+
+
+def train(lockstep, steps: int) -> None:
+    for seen, run in zip(lockstep.runs, lockstep.trained, strict=True):
+        for _ in range(steps):
+            lockstep.on_frame(seen.id, pack(*next(run)))
+
+
+@pytest.fixture
+def talk(address, lockstep):
+    """A connection as the page opens it."""
+    with connect(f"ws://{address}/lnres/live/{lockstep.token}", origin=f"http://{address}") as socket:
+        yield socket
+
+
+def asked(socket, **pull):
+    """(arrays, header) that a pull is answered with."""
+    socket.send(json.dumps(PULL | pull))
+    return unpack(socket.recv())
+
+
+def held(header) -> dict:
+    """The row counts that each run's deltas start at."""
+    return {run["id"]: run["have"] for run in header["runs"]}
+
+
+# --------------------------------------------------------------------------------------------- who may enter
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://example.org", "http://127.0.0.1:1", "null", "http://127.0.0.1.example.org"]
+)
+def test_another_page_is_refused(address, lockstep, origin):
+    with connect(f"ws://{address}/lnres/live/{lockstep.token}", origin=origin) as socket:
+        with pytest.raises(ConnectionClosedError):
+            socket.recv()
+        assert socket.close_code == 4403
+
+
+def test_an_unknown_token_is_told_that_its_session_has_ended(address, lockstep):
+    with connect(f"ws://{address}/lnres/live/{lockstep.token[:-1]}", origin=f"http://{address}") as socket:
+        with pytest.raises(ConnectionClosedError):
+            socket.recv()
+        assert socket.close_code == 4404
+
+
+def test_tokens_cannot_be_guessed(orders):
+    tokens = {local.Lockstep(local._engine).token for _ in range(100)}
+    assert len(tokens) == 100
+    assert min(map(len, tokens)) >= 24  # of 64 letters: 144 bits
+
+
+# --------------------------------------------------------------------------------------------- bad messages
+
+DAMAGED = {
+    "": "JSON",
+    "{": "JSON",
+    "[" * 100_000: "JSON",
+    "NaN": "pull",
+    "[]": "pull",
+    "{}": "pull",
+    '{"have": 1}': "have",
+    '{"have": {"a": 1}}': "have",
+    '{"have": {"a": {"step": -1}}}': "have",
+    '{"have": {"a": {"step": true}}}': "have",
+    '{"have": {"a": {"step": 1e999}}}': "have",
+    '{"have": {}, "names": "loss_train"}': "names",
+    '{"have": {}, "names": ["../../etc/passwd"]}': "names",
+    '{"have": {}, "names": [[]]}': "names",
+    '{"do": "rm"}': "do",
+    '{"do": ["play"]}': "do",
+    '{"do": {"play": 1}}': "do",
+    '{"do": "__class__"}': "do",
+    '{"do": "close"}': "do",
+    '{"do": "speed"}': "speed",
+    '{"do": "speed", "value": "fast"}': "speed",
+    '{"do": "speed", "value": NaN}': "speed",
+    '{"do": "speed", "value": -1}': "speed",
+    b"\x00\xff": "JSON",
+}
+
+
+@pytest.mark.parametrize("message", DAMAGED, ids=lambda m: repr(m[:40]))
+def test_a_damaged_message_gets_one_sentence_and_the_connection_lives(talk, message):
+    talk.send(message)
+    error = json.loads(talk.recv())["error"]
+    assert DAMAGED[message] in error
+    assert "\n" not in error
+    assert asked(talk)[1]["version"] == 1
+
+
+LETTERS = st.text('ab9_{}"\\\n\0é', max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_subnormal=False) | st.integers() | LETTERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LETTERS, inner, max_size=3),
+)
+MESSAGES = st.fixed_dictionaries(
+    {}, optional={"have": JSON, "names": JSON, "version": JSON, "do": JSON, "value": JSON, "more": JSON}
+)
+
+
+@given(MESSAGES)
+@settings(deadline=None)
+def test_whatever_a_message_says_nothing_but_value_errors_are_raised(message):
+    told = {"type": "websocket.receive", "text": json.dumps(message)}
+    with suppress(ValueError):
+        message = server._read(told)
+        if "do" in message:
+            server._command(SimpleNamespace(pace=float), message)
+        else:
+            assert set(server._pull(message)["names"]) <= set(CLOCK_OF)
+
+
+def test_two_pulls_at_once_get_a_sentence(talk, lockstep):
+    asked(talk)
+    waiting = json.dumps(PULL | {"version": lockstep.version})
+    for _ in range(4):
+        talk.send(waiting)
+    assert any("one pull at a time" in str(talk.recv()) for _ in range(4))
+
+
+# --------------------------------------------------------------------------------------------- pulls
+
+
+def test_the_first_answer_carries_the_scene_and_the_next_does_not(talk, lockstep):
+    _, first = asked(talk)
+    assert [config["letter"] for config in first["scene"]["configs"]] == ["A", "B"]
+    assert set(first["scene"]["figures"]) == set(FIGURES)
+    assert "scene" not in asked(talk, version=first["version"])[1]
+
+
+def test_new_settings_bring_a_new_scene(talk, lockstep):
+    _, first = asked(talk)
+    lockstep.set([Experiment(depth=3)])
+    _, second = asked(talk, version=first["version"])
+    assert second["version"] > first["version"]
+    assert [config["depth"] for config in second["scene"]["configs"]] == [3]
+
+
+def test_only_what_was_asked_for_is_sent(talk, lockstep):
+    train(lockstep, 3)
+    arrays, _ = asked(talk, names=["grad_norm"])
+    assert arrays.keys() == {f"{i}/{name}" for i in (0, 1) for name in ("grad_norm", "probe_step")}
+
+
+def test_the_answers_of_dropped_connections_add_up_to_the_record(address, lockstep):
+    pieces, have, version = {}, {}, None
+    for steps in (3, 0, 40, 1, 25):
+        train(lockstep, steps)
+        with connect(f"ws://{address}/lnres/live/{lockstep.token}", origin=f"http://{address}") as socket:
+            arrays, header = asked(socket, have=have, version=version)
+            assert held(header) == {run.id: dict.fromkeys((*CLOCKS, "events"), 0) | have.get(run.id, {})
+                                    for run in lockstep.runs}  # fmt: skip
+            asked(socket, have=have, version=None)  # an answer that is lost on its way changes nothing
+        version = header["version"]
+        for name, array in arrays.items():
+            pieces.setdefault(name, []).append(array)
+        have = {
+            run.id: {clock: run.record.rows(clock) for clock in CLOCKS} | {"events": len(run.record.events)}
+            for run in lockstep.runs
+        }
+    for i, run in enumerate(lockstep.runs):
+        for name in (*CLOCKS, "loss_train", "loss_test", "grad_norm"):
+            np.testing.assert_array_equal(np.concatenate(pieces[f"{i}/{name}"]), run.record[name])
+        shades = np.concatenate(pieces[f"{i}/act_hist"])
+        np.testing.assert_array_equal(shades, server.shade(run.record["act_hist"]))
+
+
+def test_a_client_that_claims_more_than_there_is_gets_nothing_and_no_harm(talk, lockstep):
+    train(lockstep, 2)
+    have = {run.id: dict.fromkeys(CLOCKS, 10**9) | {"events": 10**9} for run in lockstep.runs}
+    arrays, header = asked(talk, have=have)
+    assert not arrays
+    assert all(start["step"] == 2 for start in held(header).values())
+
+
+def test_a_probe_of_two_runs_of_32_blocks_fits_in_8_kilobytes(talk, lockstep):
+    figures = [FIGURES[name].make([Config(i, "", 32, 4) for i in (0, 1)]) for name in FIGURES]
+    train(lockstep, 20)
+    rows = {clock: lockstep.runs[0].record.rows(clock) for clock in CLOCKS}
+    have = {
+        run.id: rows | {"probe_step": rows["probe_step"] - 1, "step": rows["step"] - 10}
+        for run in lockstep.runs
+    }
+    talk.send(json.dumps({"have": have, "version": lockstep.version, "names": sorted(names_in(figures))}))
+    blob = talk.recv()
+    arrays, _ = unpack(blob)
+    assert arrays["1/grad_norm"].shape == (1, 33, 4)
+    assert arrays["1/act_hist"].shape == (1, 33, 66)
+    assert len(blob) <= 8 * 1024
+
+
+def test_an_event_is_told_once(talk, lockstep):
+    event = {"step": 5, "kind": "change", "text": "learning rate 0.1"}
+    lockstep.runs[1].record.events.append(event)
+    _, first = asked(talk)
+    assert [run["events"] for run in first["runs"]] == [[], [event]]
+    have = {run["id"]: run["have"] | {"events": len(run["events"])} for run in first["runs"]}
+    assert [run["events"] for run in asked(talk, have=have)[1]["runs"]] == [[], []]
+
+
+# --------------------------------------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("command", server.COMMANDS)
+def test_buttons_reach_the_worker(talk, lockstep, orders, command):
+    orders.clear()
+    talk.send(json.dumps({"do": command}))
+    asked(talk)
+    told = [order[0] for order in orders]
+    assert told == (["close", "open", "pace", "step"] if command == "reset" else [command])
+
+
+def test_the_speed_is_told_to_the_worker_and_the_page(talk, lockstep, orders):
+    talk.send('{"do": "speed", "value": 5}')
+    assert asked(talk)[1]["speed"] == 5
+    assert orders[-1] == ("pace", lockstep.key, 5.0)
+
+
+# --------------------------------------------------------------------------------------------- files
+
+
+def fetched(address, path, **headers):
+    request = urllib.request.Request(f"http://{address}{path}", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return reply.read(), reply.headers
+
+
+@pytest.mark.parametrize("name", server.FILES)
+def test_files_are_served_whole_plain_and_packed(address, name):
+    plain, headers = fetched(address, f"/lnres/assets/{name}")
+    packed, packed_headers = fetched(address, f"/lnres/assets/{name}", **{"Accept-Encoding": "gzip"})
+    assert plain == gzip.decompress(packed) == server.asset(name)
+    assert headers["Content-Type"].startswith(server.FILES[name])
+    assert packed_headers["Content-Encoding"] == "gzip"
+    assert packed_headers["Vary"] == "Accept-Encoding"
+
+
+@pytest.mark.parametrize(("query", "lasting"), [("", False), ("?v=0", False), ("?v={}", True)])
+def test_only_the_right_version_is_kept_for_ever(address, query, lasting):
+    _, headers = fetched(address, "/lnres/assets/player.css" + query.format(server.version("player.css")))
+    assert ("immutable" in headers["Cache-Control"]) == lasting
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "icon.svg", "..%2Fapp.py", "%2e%2e%2fapp.py", "../app.py"])
+def test_no_other_file_is_given_away(address, name):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        fetched(address, f"/lnres/assets/{name}")
+    assert refused.value.code == 404
+    refused.value.close()
