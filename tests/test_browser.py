@@ -93,7 +93,7 @@ def visit(enter):
 
 @pytest.fixture(scope="class")
 def first(enter):
-    """What a newcomer sees: the page without any link; closed, so that it rests, whatever came of its tests."""
+    """What a newcomer sees: the page without any link; closed after its tests, whatever came of them."""
     page = enter()
     yield page
     page.context.close()
