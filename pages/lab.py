@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lnres.ui.controls import controls, literal, opened
+from lnres.ui.controls import badge, controls, literal, opened
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
@@ -14,7 +14,7 @@ try:
     if scene.experiments != [run.experiment for run in runs.runs]:
         runs.set(scene.experiments)
     st.query_params.from_dict(scene.query())
-    st.markdown(f"**Which of these networks learns?** &nbsp; {scene.badge()}")
+    st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")
 except ValueError as error:
     st.warning(literal(str(error)))
 if complaints:

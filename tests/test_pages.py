@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is 
 
 from lnres.engine import local
 from lnres.experiment import FIELDS, Experiment
-from lnres.ui.controls import MOST, SCENES, Scene
+from lnres.scene import MOST, Scene
+from lnres.ui.controls import SCENES, badge
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pages/*.py"))
@@ -202,9 +203,9 @@ def named(scene) -> set[str]:
 # --------------------------------------------------------------------------------------------- the badge
 
 
-def badge(**apart) -> tuple[str, str]:
+def told(**apart) -> tuple[str, str]:
     """What the badge of two configurations says is shared, and what differs."""
-    shared, differs = Scene([DEFAULT, DEFAULT.replace(**apart)]).badge().split("&nbsp;")
+    shared, differs = badge(Scene([DEFAULT, DEFAULT.replace(**apart)])).split("&nbsp;")
     return shared, differs
 
 
@@ -217,16 +218,16 @@ def candidates(spec) -> list:
 @pytest.mark.parametrize("name", [name for name, spec in FIELDS.items() if candidates(spec)])
 def test_the_badge_names_what_differs(name):
     other = candidates(FIELDS[name])[0]
-    assert badge(**{name: other})[1].strip() == f":blue-badge[differs] {FIELDS[name].metadata['label']}"
+    assert told(**{name: other})[1].strip() == f":blue-badge[differs] {FIELDS[name].metadata['label']}"
 
 
 def test_the_badge_says_what_is_shared():
     data, batches, weights = "the data", "every minibatch", "the initial weights wherever shapes agree"
-    assert all(word in badge(norm="rms")[0] for word in (data, batches, weights))
-    assert [word in badge(batch=8)[0] for word in (data, batches, weights)] == [True, False, True]
-    assert [word in badge(init="he")[0] for word in (data, batches, weights)] == [True, True, False]
-    assert "nothing shared" in badge(seed=1)[0]
+    assert all(word in told(norm="rms")[0] for word in (data, batches, weights))
+    assert [word in told(batch=8)[0] for word in (data, batches, weights)] == [True, False, True]
+    assert [word in told(init="he")[0] for word in (data, batches, weights)] == [True, True, False]
+    assert "nothing shared" in told(seed=1)[0]
 
 
 def test_the_badge_of_twins_says_that_nothing_differs():
-    assert Scene([DEFAULT, DEFAULT]).badge().endswith("nothing")
+    assert badge(Scene([DEFAULT, DEFAULT])).endswith("nothing")

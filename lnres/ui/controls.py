@@ -1,18 +1,15 @@
 """Controls drawn from the fields of an experiment, and the link that says the same."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import streamlit as st
 
 from lnres.experiment import DIALS, FIELDS, Experiment, text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
+from lnres.scene import MOST, Scene
 from lnres.ui.explain import explain
 
-MOST = 4
-BETWEEN = "~"  # between the values of a list in a link: browsers escape a comma
 LETTERS = "ABCD"
 FRONT = "depth", "width", "lr", "batch"
 
@@ -40,63 +37,11 @@ for _name, _label, _link, _about in [
     SCENES.put(_name, _label, make=_link, about=_about)
 
 
-@dataclass
-class Scene:
-    """Two to four experiments to compare, and which fields are set one by one."""
-
-    experiments: list[Experiment]
-    apart: set[str] = field(default_factory=lambda: set(DIALS))
-
-    @classmethod
-    def read(cls, query: Mapping[str, str]) -> tuple["Scene", list[str]]:
-        """From an address; a list such as ``norm=none~layer`` gives each configuration its own value."""
-        lists = {name: value.replace(",", BETWEEN).split(BETWEEN) for name, value in query.items()}
-        complaints = [
-            f"{name!r} has {len(values)} values; up to {MOST} configurations can be compared"
-            for name, values in lists.items()
-            if len(values) > MOST
-        ]
-        count = min(MOST, max(map(len, lists.values()), default=1))
-        experiments = []
-        for i in range(count):
-            known, wrong = Experiment.read({n: v[min(i, len(v) - 1)] for n, v in lists.items()})
-            experiments.append(known)
-            complaints += [sentence for sentence in wrong if sentence not in complaints]
-        return cls(
-            experiments, set(DIALS) | {n for n, v in lists.items() if len(v) > 1 and n in FIELDS}
-        ), complaints
-
-    def query(self) -> dict[str, str]:
-        """The address of this scene: what is not a default, one value where all agree."""
-        rows = {n: [text(getattr(e, n)) for e in self.experiments] for n in FIELDS}
-        query = {
-            name: values[0] if len(set(values)) == 1 else BETWEEN.join(values)
-            for name, values in rows.items()
-            if any(value != text(FIELDS[name].default) for value in values)
-        }
-        if len(self.experiments) > 1 and not any(BETWEEN in value for value in query.values()):
-            query["norm"] = BETWEEN.join(rows["norm"])  # nothing differs, but their number must be said
-        return query
-
-    def badge(self) -> str:
-        """What the configurations share and in what they differ, in Markdown."""
-        first, *others = self.experiments
-        apart = first.differing(*others)
-        same = [
-            name
-            for name, fields in {
-                "the data": ("data", "scaler", "seed", "seeds"),
-                "every minibatch": ("data", "scaler", "seed", "seeds", "batch"),
-                "the initial weights wherever shapes agree": ("seed", "seeds", "init", "gain", "activation"),
-            }.items()
-            if not set(fields) & set(apart)
-        ]
-        seeds = f"{first.seeds} seeds" if first.seeds > 1 else "1 seed"
-        differ = " and ".join(FIELDS[name].metadata["label"] for name in apart) or "nothing"
-        shared = (
-            f":green-badge[shared] {', '.join([*same, seeds])}" if same else ":orange-badge[nothing shared]"
-        )
-        return f"{shared} &nbsp; :blue-badge[differs] {differ}"
+def badge(scene: Scene) -> str:
+    """What the configurations share and in what they differ, in Markdown."""
+    same, differ = scene.shared(), " and ".join(scene.differences()) or "nothing"
+    shared = f":green-badge[shared] {', '.join(same)}" if same else ":orange-badge[nothing shared]"
+    return f"{shared} &nbsp; :blue-badge[differs] {differ}"
 
 
 def widget(name: str, key: str, value, *, bare: bool = False):
