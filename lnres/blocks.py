@@ -1,9 +1,10 @@
 """The one equation: a block of the stream, for every norm, placement and residual."""
 
+import torch
 from torch import Tensor
 
 from lnres.layers import ACTIVATIONS, INITS, Attention, Dropout, Linear, Weights, second_moment
-from lnres.norms import NORMS
+from lnres.norms import of_weights, standing
 from lnres.registry import Registry
 from lnres.residuals import RESIDUALS
 
@@ -34,13 +35,14 @@ class Branch:
 
     def __init__(self, weights: Weights, name: str, e, norm, layer=Linear, hidden: int | None = None):
         start, (inner, last) = INITS[e.init].make, branch_factors(e)
+        of_weight = of_weights(weights, e)
         self.activation = ACTIVATIONS[e.activation].make()
         power, n = second_moment(self.activation.__call__), e.width
         m = hidden or n
 
         def linear(place: str, a: int, b: int, power: float, factor: float) -> Linear:
             law = e.scaled(start(e, layer.reach * a, layer.reach * b, power), factor)
-            return layer(weights, f"{name}.{place}", a, b, law)
+            return layer(weights, f"{name}.{place}", a, b, law, norm=of_weight)
 
         two = e.layers == 2
         self.first = linear("first", n, m if two else n, 1 if two else power, inner if two else last)
@@ -62,8 +64,9 @@ class Attend:
     def __init__(self, weights: Weights, name: str, e, norm):
         start, (inner, last) = INITS[e.init].make, branch_factors(e)
         n = e.width
-        laws = (e.scaled(start(e, n, n, 1), factor) for factor in (inner, last))
-        self.attention = Attention(weights, name, n, e.heads, *laws)
+        factors = torch.tensor([1.0, 1.0, inner]).repeat_interleave(n)  # the residual's is the values' alone
+        laws = (e.scaled(start(e, n, n, 1), factor) for factor in (factors, last))
+        self.attention = Attention(weights, name, n, e.heads, *laws, of_weights(weights, e))
         self.inner, self.activated = norm("inner"), norm("activated")
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:
@@ -83,8 +86,7 @@ class Block:
         slots = PLACEMENTS[e.placement].make
 
         def norm(slot: str, features: int = e.width):
-            kind = e.norm if slot in slots else "none"
-            return NORMS[kind].make(weights, f"{name}.{slot}", features, e)
+            return standing(weights, f"{name}.{slot}", features, e, slot in slots)
 
         self.before, self.between, self.after = norm("before"), norm("branch"), norm("after")
         self.branch = branch(weights, name, e, norm, **options)

@@ -82,7 +82,10 @@ class Experiment:
     )
     sigma_w2: float = knob(2.0, 0.0, 100.0, "σ_w² (mean field)", "network")
     sigma_b2: float = knob(0.0, 0.0, 100.0, "σ_b² (mean field)", "network")
-    alpha: float = knob(0.0, 0.0, 10.0, "α (scaled skip)", "block", about="0 stands for 1/√depth")
+    alpha: float = knob(
+        0.0, 0.0, 10.0, "α of the skip", "block",
+        about="0 stands for the skip's own: 1/√blocks if scaled, 0 for SkipInit, by depth for others",
+    )  # fmt: skip
     gamma: float = knob(1.0, -100.0, 100.0, "γ at the start", "block")
     beta: float = knob(0.0, -100.0, 100.0, "β at the start", "block")
     norm_momentum: float = knob(
@@ -109,7 +112,7 @@ class Experiment:
         "drop path",
         "training",
         live=True,
-        about="stochastic depth: whole branches, per example",
+        about="stochastic depth (Huang et al. 2016): whole branches are left out, per example; for any skip",
     )
 
     optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
@@ -173,8 +176,8 @@ class Experiment:
         """The seeds of the S members."""
         return range(self.seed, self.seed + self.seeds)
 
-    def scaled(self, start: tuple[float, float, str], factor: float) -> tuple[float, float, str]:
-        """An init's (weight std, bias std, law) with the gain and a factor applied to the weights."""
+    def scaled(self, start: tuple, factor) -> tuple:
+        """An init's (weight std, bias std, law) with the gain and a factor, or one a column, on the first."""
         std, bias_std, law = start
         return std * self.gain * factor, bias_std, law
 
@@ -222,7 +225,7 @@ class Experiment:
         """A short name: what differs from those ``beside`` it, else depth, norm, place and skip."""
         apart = self.differing(*beside)
         names = apart or ["depth", *DIALS]
-        if self.norm == "none":  # then its place says nothing
+        if self.norm == "none" or NORMS[self.norm].make.over == "w":  # then its place says nothing
             names = [name for name in names if name != "placement"] or ["norm"]
         return " · ".join(map(self._told, names))
 

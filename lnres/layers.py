@@ -203,10 +203,15 @@ class Weights:
         self.buffers: dict[str, Tensor] = {}
         self._declared: dict[tuple[int, ...], list[tuple]] = {}
 
-    def add(self, owner, attribute: str, name: str, shape: tuple[int, ...], draw: Callable) -> None:
-        """Declare a parameter (S, *shape); ``draw(shape, generator)`` is asked once a member."""
+    def add(self, owner, attribute: str, name: str, shape: tuple[int, ...], draw: Callable) -> Tensor:
+        """Declare a parameter (S, *shape) and return its start: ``draw(shape, generator)`` of each member."""
         start = torch.stack([draw(shape, generator(seed, name)) for seed in self.seeds])
-        self._declared.setdefault(tuple(shape), []).append((owner, attribute, name, start))
+        return self.put(owner, attribute, name, start)
+
+    def put(self, owner, attribute: str, name: str, start: Tensor) -> Tensor:
+        """Declare a parameter by where it starts, (S, ...)."""
+        self._declared.setdefault(tuple(start.shape[1:]), []).append((owner, attribute, name, start))
+        return start
 
     def buffer(self, name: str, value: Tensor) -> Tensor:
         """State that is not trained, such as running statistics."""
@@ -275,16 +280,14 @@ def constant(value: float) -> Callable:
     return lambda shape, g: torch.full(shape, float(value))
 
 
-def drawn(std: float, law: str) -> Callable:
-    """Entries of mean 0 and this std: independent (``normal``, ``uniform``) or ``orthogonal``."""
-    if std == 0:
-        return constant(0)
+def drawn(std: float | Tensor, law: str) -> Callable:
+    """Entries of mean 0 and this std (or one a column): ``normal``, ``uniform`` or ``orthogonal``."""
 
     def draw(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
         if law == "uniform":
             return (torch.rand(shape, generator=g) * 2 - 1) * (std * math.sqrt(3))
         if law == "orthogonal":
-            return torch.nn.init.orthogonal_(torch.empty(shape), std * math.sqrt(max(shape)), generator=g)
+            return torch.nn.init.orthogonal_(torch.empty(shape), math.sqrt(max(shape)), generator=g) * std
         return torch.randn(shape, generator=g) * std
 
     return draw
@@ -296,23 +299,34 @@ def along(x: Tensor, parameter: Tensor) -> Tensor:
 
 
 class Linear:
-    """y = x W + b for each member: (S, B, ..., n_in) -> (S, B, ..., n_out); W is (S, n_in, n_out)."""
+    """y = x W + b for each member: (S, B, ..., n_in) -> (S, B, ..., n_out); W is (S, n_in, n_out).
+
+    ``start`` is an init's (weight std, bias std, law). ``norm(name, start)``, where there is one, makes the
+    norm that the weights pass through, from where they start: then ``weight`` is what it is given, V.
+    """
 
     reach = 1
     """How many positions an output looks at: its fan-in is that many times the features."""
 
     def __init__(
-        self, weights: Weights, name: str, fan_in: int, fan_out: int, start: tuple, bias: float = 0.0
-    ):
+        self, weights: Weights, name: str, fan_in: int, fan_out: int, start: tuple, bias: float = 0.0,
+        norm: Callable | None = None,
+    ):  # fmt: skip
         std, bias_std, law = start
-        weights.add(self, "weight", f"{name}.weight", (fan_in, fan_out), drawn(std, law))
+        shape = self.reach * fan_in, fan_out
+        spread = torch.as_tensor(std, dtype=torch.float32).expand(fan_out)
+        if norm:  # V has to point somewhere even where W starts at zero
+            spread = torch.where(spread == 0, 1 / math.sqrt(shape[0]), spread)
+        first = weights.add(self, "weight", f"{name}.weight", shape, drawn(spread, law))
+        self.norm = norm and norm(name, first * torch.as_tensor(std != 0))
         offset = drawn(bias_std, law) if bias_std else constant(bias)
         weights.add(self, "bias", f"{name}.bias", (1, fan_out), offset)
 
     def __call__(self, x: Tensor) -> Tensor:
+        weight = self.norm(self.weight) if self.norm else self.weight
         if x.ndim == 3:
-            return torch.baddbmm(self.bias, x, self.weight)
-        return torch.baddbmm(self.bias, x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])
+            return torch.baddbmm(self.bias, x, weight)
+        return torch.baddbmm(self.bias, x.flatten(1, -2), weight).unflatten(1, x.shape[1:-1])
 
 
 class Conv(Linear):
@@ -324,11 +338,6 @@ class Conv(Linear):
 
     reach = 9
 
-    def __init__(
-        self, weights: Weights, name: str, fan_in: int, fan_out: int, start: tuple, bias: float = 0.0
-    ):
-        super().__init__(weights, name, self.reach * fan_in, fan_out, start, bias)
-
     def __call__(self, x: Tensor) -> Tensor:
         side = math.isqrt(x.shape[2])
         padded = torch.nn.functional.pad(x.unflatten(2, (side, side)), (0, 0, 1, 1, 1, 1))
@@ -337,12 +346,18 @@ class Conv(Linear):
 
 
 class Attention:
-    """Multi-head self-attention, (S, B, P, n) -> (S, B, P, n): every position asks all others."""
+    """Multi-head self-attention, (S, B, P, n) -> (S, B, P, n): every position asks all others.
 
-    def __init__(self, weights: Weights, name: str, features: int, heads: int, start: tuple, last: tuple):
+    ``start`` is the init of queries, keys and values side by side, ``last`` of the map behind them.
+    """
+
+    def __init__(
+        self, weights: Weights, name: str, features: int, heads: int, start: tuple, last: tuple,
+        norm: Callable | None = None,
+    ):  # fmt: skip
         self.heads = heads
-        self.ask = Linear(weights, f"{name}.first", features, 3 * features, start)  # queries, keys, values
-        self.tell = Linear(weights, f"{name}.last", features, features, last)
+        self.ask = Linear(weights, f"{name}.first", features, 3 * features, start, norm=norm)
+        self.tell = Linear(weights, f"{name}.last", features, features, last, norm=norm)
 
     def __call__(self, x: Tensor, inside: Callable = lambda mixed: mixed) -> Tensor:
         q, k, v = (

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lnres.blocks import Attend, Block
 from lnres.layers import Conv, Linear, Weights, drawn
-from lnres.norms import NORMS
+from lnres.norms import NORMS, standing
 from lnres.registry import Registry
 
 MODELS = Registry("model")
@@ -25,8 +25,8 @@ class Model:
     def __init__(self, weights: Weights, e, features: int, classes: int):
         self.build(weights, e, features)
         # A mean over positions right behind a norm over positions would be its shift, whatever the input.
-        final = e.norm if e.final_norm and NORMS[e.norm].make.over != "p" else "none"
-        self.final = NORMS[final].make(weights, "final", e.width, e)
+        there = e.final_norm and NORMS[e.norm].make.over != "p"
+        self.final = standing(weights, "final", e.width, e, there)
         self.head = Linear(weights, "head", e.width, classes, (1 / e.width**0.5, 0.0, "normal"))
 
     def build(self, weights: Weights, e, features: int) -> None:

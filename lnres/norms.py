@@ -1,6 +1,8 @@
 """A norm gives numbers a common scale; which numbers share one is all the difference."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,8 +17,9 @@ NORMS = Registry("norm")
 class Norm:
     """Base of all norms: normalize over some axes of (S, B, n) or (S, B, P, n), then gain γ and shift β.
 
-    ``over`` names the axes that share a mean and a variance: ``b`` examples, ``p`` positions, ``c`` features.
-    ``normalize`` may run a fused kernel, ``equation`` is the same written out; a test holds them equal.
+    ``over`` names the axes that share a mean and a variance: ``b`` examples, ``p`` positions, ``c`` features;
+    ``w`` stands for the weights that lead into a unit. ``normalize`` may run a fused kernel, ``equation`` is
+    the same written out; a test holds them equal.
     """
 
     over = ""
@@ -209,8 +212,6 @@ class ScaleNorm(Norm):
 class DynamicTanh(Norm):
     """No statistics at all: a tanh with one learned slope (it starts at 0.5) holds the extremes back."""
 
-    over = ""
-
     def __init__(self, weights: Weights, name: str, features: int, e):
         super().__init__(weights, name, features, e)
         weights.add(self, "slope", f"{name}.slope", (1, 1), constant(0.5))
@@ -218,3 +219,81 @@ class DynamicTanh(Norm):
     def equation(self, x: Tensor) -> Tensor:
         """Elementwise."""
         return torch.tanh(along(x, self.slope) * x)
+
+
+@NORMS.add("derf", "Derf", r"y=\gamma\,\mathrm{erf}(\alpha x+s)+\beta", paper="Chen et al. 2025")
+class DynamicErf(DynamicTanh):
+    """No statistics either: the error function, with a learned slope (from 0.5) and offset (from 0)."""
+
+    def __init__(self, weights: Weights, name: str, features: int, e):
+        super().__init__(weights, name, features, e)
+        weights.add(self, "offset", f"{name}.offset", (1, 1), constant(0))
+
+    def equation(self, x: Tensor) -> Tensor:
+        """Elementwise."""
+        return torch.erf(along(x, self.slope) * x + along(x, self.offset))
+
+
+@NORMS.add(
+    "weight",
+    "WeightNorm",
+    r"W=g\,V/\lVert V\rVert",
+    about="Of the branches' weights, not of activations, so its place plays no role: the length of what "
+    "leads into a unit is learned apart from its direction.",
+    paper="Salimans & Kingma 2016",
+)
+class WeightNorm(Norm):
+    """A unit's weights W have a direction, V's, and a length g, which starts at V's own (times γ)."""
+
+    over, shifts = "w", False
+
+    def __init__(self, weights: Weights, e, name: str, start: Tensor):
+        self.weights, self.eps, self.affine = weights, e.eps, e.affine
+        gain = self.size(start) * e.gamma
+        if e.affine:
+            weights.put(self, "gain", f"{name}.gain", gain)
+        else:
+            self.gain = weights.buffer(f"{name}.gain", gain)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.gain * self.equation(v)
+
+    def size(self, v: Tensor) -> Tensor:
+        """The length of what leads into each unit: (S, n_in, n_out) -> (S, 1, n_out)."""
+        return torch.linalg.vector_norm(v, dim=1, keepdim=True)
+
+    def equation(self, v: Tensor) -> Tensor:
+        """Length 1; ε has no part."""
+        return v / self.size(v)
+
+
+@NORMS.add(
+    "standardized",
+    "weight standardization",
+    r"W=g\,\frac{V-\mu_V}{\sigma_V+\epsilon}",
+    about="Of the branches' weights, not of activations, so its place plays no role: mean 0 and variance 1 "
+    "over what leads into a unit. The paper leaves the scale to another norm; here a learned g sets it.",
+    paper="Qiao et al. 2019",
+)
+class WeightStandardization(WeightNorm):
+    """A unit's weights without their mean, over their standard deviation; g starts at it (times γ)."""
+
+    def size(self, v: Tensor) -> Tensor:
+        """The standard deviation of what leads into each unit."""
+        return super().size(v - v.mean(1, keepdim=True)) / v.shape[1] ** 0.5
+
+    def equation(self, v: Tensor) -> Tensor:
+        """Mean 0 and variance 1, but for ε."""
+        return (v - v.mean(1, keepdim=True)) / (self.size(v) + self.eps)
+
+
+def standing(weights: Weights, name: str, features: int, e, there: bool) -> Norm:
+    """The norm of a place in the stream: the experiment's if one of activations stands ``there``, or none."""
+    kind = e.norm if there and NORMS[e.norm].make.over != "w" else "none"
+    return NORMS[kind].make(weights, name, features, e)
+
+
+def of_weights(weights: Weights, e) -> Callable[[str, Tensor], Norm] | None:
+    """What makes the norm of a layer's weights from its name and where they start, if there is one."""
+    kind = NORMS[e.norm].make
+    return partial(kind, weights, e) if kind.over == "w" else None

@@ -19,7 +19,10 @@ class Skip:
 
     @staticmethod
     def shrink(e) -> tuple[float, float]:
-        """What the weights of the branch's inner and of its last layer are multiplied by at the start."""
+        """What the weights of the branch's inner and of its last layer are multiplied by at the start.
+
+        Inner are an attention's values; its queries and keys say where to look, not how much comes through.
+        """
         return 1.0, 1.0
 
 
@@ -33,7 +36,7 @@ class NoSkip(Skip):
 
 @RESIDUALS.add("identity", "identity skip", "y=x+F(x)", paper="He et al. 2015")
 class IdentitySkip(Skip):
-    """The branch is added to the stream."""
+    """The branch is added to the stream; stochastic depth (the knob drop path) leaves it out at random."""
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return x + fx
@@ -41,10 +44,10 @@ class IdentitySkip(Skip):
 
 @RESIDUALS.add("scaled", "scaled skip", r"y=x+\alpha F(x)", paper="De & Smith 2020")
 class ScaledSkip(Skip):
-    """The branch is damped before it is added; α = 1/√depth keeps the stream's variance bounded."""
+    """The branch is damped before it is added; α = 1/√L keeps the variance bounded after L blocks."""
 
     def __init__(self, weights: Weights, name: str, e):
-        self.alpha = e.alpha or 1 / math.sqrt(e.depth)
+        self.alpha = e.alpha or 1 / math.sqrt(e.blocks)
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return torch.add(x, fx, alpha=self.alpha)
@@ -54,11 +57,21 @@ class ScaledSkip(Skip):
 class ReZero(Skip):
     """One learned number per block, starting at zero: at first every block is the identity."""
 
-    def __init__(self, weights: Weights, name: str, e):
-        weights.add(self, "alpha", f"{name}.alpha", (1, 1), constant(0))
+    def __init__(self, weights: Weights, name: str, e, start: float = 0.0):
+        weights.add(self, "alpha", f"{name}.alpha", (1, 1), constant(start))
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return x + along(x, self.alpha) * fx
+
+
+@RESIDUALS.add(
+    "skipinit", "SkipInit", r"y=x+\alpha F(x),\ \alpha_0=0\ \mathrm{or}\ 1/\sqrt{L}", paper="De & Smith 2020"
+)
+class SkipInit(ReZero):
+    """ReZero's equation in place of BatchNorm, which shrinks branches too; its α may also start small."""
+
+    def __init__(self, weights: Weights, name: str, e):
+        super().__init__(weights, name, e, start=e.alpha)
 
 
 @RESIDUALS.add(
@@ -96,11 +109,13 @@ class Highway(Skip):
 @RESIDUALS.add(
     "deepnorm",
     "DeepNorm",
-    r"y=\alpha x+F(x),\ \alpha=(2L)^{1/4},\ \beta=(8L)^{-1/4}",
+    r"y=\alpha x+F(x),\ \alpha=(2N)^{1/4},\ \beta=(8N)^{-1/4}",
+    about="The skip is strengthened, and the branch's weights start smaller by β (of attention, values and "
+    "output only); made for post-LN. N counts encoder layers of attention and MLP, or else blocks.",
     paper="Wang et al. 2022",
 )
 class DeepNorm(Skip):
-    """The skip is strengthened, the branch starts smaller; made for post-LN. A block counts as a layer."""
+    """Updates stay bounded at any depth: the encoder-only constants of the paper."""
 
     def __init__(self, weights: Weights, name: str, e):
         self.alpha = e.alpha or (2 * e.depth) ** 0.25
@@ -124,8 +139,8 @@ class Fixup(Skip):
 
     @staticmethod
     def shrink(e) -> tuple[float, float]:
-        """L^(-1/(2m-2)) with m = 2 layers a branch, and zero for the last."""
-        return e.depth**-0.5, 0.0
+        """L^(-1/(2m-2)) with m = 2 layers a branch and L branches, and zero for the last."""
+        return e.blocks**-0.5, 0.0
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return x + along(x, self.factor) * fx + along(x, self.offset)

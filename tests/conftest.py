@@ -57,6 +57,31 @@ class DynamicTanh(nn.Module):
         return self.weight * y + self.bias if self.affine else y
 
 
+class DynamicErf(DynamicTanh):
+    """Chen et al., as their listing has it."""
+
+    def __init__(self, e, n):
+        super().__init__(e, n)
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        y = torch.erf(self.slope * x + self.offset)
+        return self.weight * y + self.bias if self.affine else y
+
+
+class Standardized(nn.Module):
+    """Qiao et al.: mean 0 and variance 1 over all that leads into a unit, and a gain for each."""
+
+    def __init__(self, eps, like):
+        super().__init__()
+        self.eps, self.gain = eps, nn.Parameter(torch.ones(len(like), *[1] * (like.ndim - 1)))
+
+    def forward(self, v):
+        rows = v.flatten(1)
+        std, mean = torch.std_mean(rows, dim=1, correction=0, keepdim=True)
+        return self.gain * ((rows - mean) / (std + self.eps)).view_as(v)
+
+
 class Convolution(nn.Conv2d):
     """nn.Conv2d on a stream of pixels, (B, side², n)."""
 
@@ -77,6 +102,15 @@ TORCH_NORMS = {
     "instance": lambda e, n: Instance(n, eps=e.eps, affine=e.affine),
     "scale": Scale,
     "dyt": DynamicTanh,
+    "derf": DynamicErf,
+    "weight": lambda e, n: nn.Identity(),
+    "standardized": lambda e, n: nn.Identity(),
+}
+OF_WEIGHTS = {
+    "weight": lambda e, layer: nn.utils.parametrizations.weight_norm(layer),
+    "standardized": lambda e, layer: nn.utils.parametrize.register_parametrization(
+        layer, "weight", Standardized(e.eps, layer.weight)
+    ),
 }
 TORCH_ACTIVATIONS = {
     "relu": nn.ReLU(),
@@ -126,6 +160,7 @@ def number(value, n=1):
 # What a residual learns, by our names, and how it joins the stream s and the branch's output.
 LEARNED = {
     "rezero": lambda e: {"alpha": number(0)},
+    "skipinit": lambda e: {"alpha": number(e.alpha)},
     "layerscale": lambda e: {"scale": number(0.1, e.width)},
     "highway": lambda e: {"gate": nn.Linear(e.width, e.width)},
     "fixup": lambda e: {"factor": number(1), "offset": number(0)},
@@ -133,8 +168,9 @@ LEARNED = {
 SKIPS = {
     "none": lambda e, m, s, fx: fx,
     "identity": lambda e, m, s, fx: s + fx,
-    "scaled": lambda e, m, s, fx: s + (e.alpha if e.alpha else e.depth**-0.5) * fx,
+    "scaled": lambda e, m, s, fx: s + (e.alpha if e.alpha else e.blocks**-0.5) * fx,
     "rezero": lambda e, m, s, fx: s + m.alpha * fx,
+    "skipinit": lambda e, m, s, fx: s + m.alpha * fx,
     "layerscale": lambda e, m, s, fx: s + m.scale * fx,
     "highway": lambda e, m, s, fx: (t := m.gate(s).sigmoid()) * fx + (1 - t) * s,
     "deepnorm": lambda e, m, s, fx: (e.alpha if e.alpha else (2 * e.depth) ** 0.25) * s + fx,
@@ -172,6 +208,9 @@ class HandBlock(nn.Module):
         self.complete(inside)
 
     def complete(self, inside):
+        for layer in (self.first, self.last):
+            if layer and self.e.norm in OF_WEIGHTS:
+                OF_WEIGHTS[self.e.norm](self.e, layer)
         slots, self.composed = COMPOSED[self.e.placement]
         for slot in slots:
             n = inside if slot in ("inner", "activated") else self.e.width
@@ -249,7 +288,14 @@ class HandNet(nn.Module):
 def parameter(module: nn.Module, name: str) -> nn.Parameter:
     """The torch parameter that corresponds to a name of ours."""
     path, _, kind = name.rpartition(".")
-    return getattr(module.get_submodule(path), {"gain": "weight", "shift": "bias"}.get(kind, kind))
+    owner = module.get_submodule(path)
+    if hasattr(owner, "parametrizations") and kind != "bias":
+        normed = owner.parametrizations.weight
+        of_torch = {"gain": "original0", "weight": "original1"}
+        ours = {"gain": "0.gain", "weight": "original"}
+        names = of_torch if hasattr(normed, "original0") else ours
+        return dict(normed.named_parameters())[names[kind]]
+    return getattr(owner, {"gain": "weight", "shift": "bias"}.get(kind, kind))
 
 
 def as_torch(name: str, value: torch.Tensor, member: int, like: torch.Tensor) -> torch.Tensor:

@@ -139,8 +139,9 @@ def test_block_of_convolutions_equals_torchs(norm, layers, by_hand):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_c34_rezero_starts_as_the_identity_and_only_its_number_learns(layers):
-    e = Experiment(width=6, residual="rezero", norm="layer", activation="tanh", layers=layers, seeds=1)
+@pytest.mark.parametrize("residual", ["rezero", "skipinit"])
+def test_c34_rezero_starts_as_the_identity_and_only_its_number_learns(residual, layers):
+    e = Experiment(width=6, residual=residual, norm="layer", activation="tanh", layers=layers, seeds=1)
     weights = Weights(e.member_seeds)
     block = Block(weights, "blocks.0", e)
     weights.pack()
@@ -150,6 +151,45 @@ def test_c34_rezero_starts_as_the_identity_and_only_its_number_learns(layers):
     block(random(1, 5, 6, key="y")).backward(random(1, 5, 6, key="g"))
     for name, (_, gradient) in weights.named().items():
         assert bool(gradient.any()) == (name == "blocks.0.alpha"), name
+
+
+@pytest.mark.parametrize("depth", [2, 25])
+def test_deepnorm_of_a_transformer_leaves_queries_and_keys_alone(depth):
+    """C25: β scales values, output and MLP; N counts encoder layers, each of two blocks."""
+    settings = {"model": "transformer", "width": 8, "depth": depth, "placement": "post", "seeds": 1}
+    plain, deep = (
+        {
+            name: value[0]
+            for name, (value, _) in Run(Experiment(residual=r, **settings)).weights.named().items()
+        }
+        for r in ("identity", "deepnorm")
+    )
+    beta, names = (8 * depth) ** -0.25, {name: value for name, value in plain.items() if "blocks" in name}
+    for name, value in names.items():
+        factor = torch.full(value.shape[-1:], beta if name.endswith("weight") else 1.0)
+        if value.shape[-1] == 24:
+            factor[:16] = 1
+        torch.testing.assert_close(deep[name], value * factor, msg=name)
+    skips = [block.skip.alpha for block in Run(Experiment(residual="deepnorm", **settings)).model.blocks]
+    assert skips == pytest.approx([(2 * depth) ** 0.25] * 2 * depth)
+
+
+@pytest.mark.parametrize("residual", ["scaled", "fixup"])
+def test_a_transformer_layer_counts_as_the_two_branches_it_has(residual):
+    """Where the constant is made for the number of branches that are summed."""
+    run = Run(Experiment(model="transformer", width=8, depth=8, residual=residual, init="he", seeds=4))
+    block = run.model.blocks[1]
+    if residual == "scaled":
+        assert block.skip.alpha == 0.25
+    else:
+        std = float(block.branch.first.weight.detach().std())
+        assert std == pytest.approx((2 / 8) ** 0.5 / 4, rel=0.2)
+
+
+def test_skipinit_may_start_small_where_rezero_starts_at_zero():
+    for residual, alpha, start in [("skipinit", 0.0, 0.0), ("skipinit", 0.25, 0.25), ("rezero", 0.25, 0.0)]:
+        run = Run(Experiment(residual=residual, alpha=alpha, width=6, depth=2, seeds=2))
+        assert torch.equal(run.model.blocks[1].skip.alpha, torch.full((2, 1, 1), start))
 
 
 @pytest.mark.parametrize(("layers", "depth"), [(1, 4), (2, 4), (2, 25)])
@@ -201,7 +241,8 @@ def test_model_equals_torch_composed_by_hand(model, norm, final_norm, by_hand):
     logits = run.model(x)
     for k in range(SEEDS):
         expected = by_hand(run.weights, run.experiment, k)(x[k])
-        torch.testing.assert_close(logits[k], expected, rtol=1e-4, atol=2e-5)
+        rounding = 2e-6 * max(10, float(expected.detach().abs().max()))
+        torch.testing.assert_close(logits[k], expected, rtol=1e-4, atol=rounding)
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)

@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from lnres.experiment import Experiment
 from lnres.layers import Weights
+from lnres.models import MODELS
 from lnres.norms import NORMS
-from lnres.train import probe
+from lnres.train import Run, probe
 
 SEEDS = 3
-REAL = [name for name in NORMS if name != "none"]
+OF_WEIGHTS = [name for name in NORMS if NORMS[name].make.over == "w"]
+STANDING = [name for name in NORMS if name not in OF_WEIGHTS]
+REAL = [name for name in STANDING if name != "none"]
 ALONE = [name for name in REAL if "b" not in NORMS[name].make.over]
 ROUNDING = 2.0**-24
 
@@ -38,13 +41,13 @@ def build(name, features, **settings):
     return norm
 
 
-LEARNED = ("gain", "shift", "slope")
+LEARNED = ("gain", "shift", "slope", "offset")
 
 
 class Torch:
     """torch's norm for one member of ``norm``; it keeps running statistics of its own.
 
-    ScaleNorm and DynamicTanh, which torch lacks, are written out.
+    ScaleNorm, DynamicTanh and Derf, which torch lacks, are written out.
     """
 
     def __init__(self, name, norm, member, eps=1e-5):
@@ -68,6 +71,7 @@ class Torch:
             "instance": lambda: F.instance_norm(x, weight=self.gain, bias=self.shift, eps=self.eps),
             "scale": lambda: self.gain * x / x.norm(dim=-1, keepdim=True),
             "dyt": lambda: self.gain * torch.tanh(self.slope * x) + self.shift,
+            "derf": lambda: self.gain * torch.erf(self.slope * x + self.offset) + self.shift,
             "layer": lambda: F.layer_norm(x, x.shape[-1:], self.gain, self.shift, self.eps),
             "rms": lambda: F.rms_norm(x, x.shape[-1:], self.gain, self.eps),
             "batch": lambda: F.batch_norm(
@@ -81,7 +85,7 @@ SHAPES = [(5, 7), (32, 64), (33, 10), (2, 3), (5, 4, 6), (3, 16, 8)]
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", STANDING)
 def test_forward_and_backward_equal_torch(name, shape, training):
     """With positions, (B, P, n), and without."""
     if name == "instance" and len(shape) == 2:
@@ -161,7 +165,7 @@ def test_what_runs_equals_the_equation_that_is_shown(name, offset):
     )
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", STANDING)
 def test_only_norms_over_the_batch_let_examples_touch_each_other(name):
     norm = build(name, 16)
     x = shaped(name, 8, 16)
@@ -170,7 +174,7 @@ def test_only_norms_over_the_batch_let_examples_touch_each_other(name):
     assert same == ("b" not in NORMS[name].make.over)
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", STANDING)
 def test_members_do_not_touch_each_other(name):
     norm, alone = build(name, 16), build(name, 16)
     x = shaped(name, 8, 16)
@@ -188,7 +192,7 @@ def test_an_example_alone_gets_what_it_gets_in_a_batch(name):
 def test_without_the_affine_nothing_is_trained(name):
     norm = build(name, 5, affine=False)
     x = shaped(name, 8, 5)
-    assert norm.weights.named().keys() <= {"norm.slope"}  # DynamicTanh's is no affine
+    assert norm.weights.named().keys() <= {"norm.slope", "norm.offset"}  # inside the function: no affine
     assert torch.equal(norm(x), build(name, 5, affine=False).normalize(x))
 
 
@@ -202,6 +206,112 @@ def test_gain_and_shift_start_where_the_experiment_says(name):
     length = 2.0 if name == "scale" else 1.0  # ScaleNorm's one gain is a length, √n
     assert torch.equal(norm.gain, torch.full((2, 1, 1 if name == "scale" else 4), 0.25 * length))
     assert not norm.shifts or torch.equal(norm.shift, torch.full((2, 1, 4), -3.0))
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0.5])
+@pytest.mark.parametrize("name", ["layer", "rms", "batch", "group", "instance"])
+def test_epsilon_stands_inside_the_root(name, eps):
+    norm, x = build(name, 12, eps=eps), shaped(name, 9, 12) * 0.5
+    for k in range(SEEDS):
+        expected = Torch(name, norm, k, eps)(x[k])
+        torch.testing.assert_close(norm(x)[k], expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(norm.rescale(norm.equation(x))[k], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_epsilon_is_the_shortest_length_that_scale_norm_divides_by(affine):
+    norm, x = build("scale", 4, eps=0.5, affine=affine), draw(SEEDS, 6, 4)
+    x = x / x.norm(dim=-1, keepdim=True) * 0.25
+    gain = norm.gain if affine else 2.0
+    torch.testing.assert_close(norm(x), gain * x / 0.5)
+
+
+# Norms of weights
+
+
+def layers_of(norm, model="mlp", width=6, seeds=SEEDS, **settings):
+    """A network whose weights pass through a norm, and the linear maps of its first block."""
+    settings = {"model": model, "depth": 2, "width": width, "heads": 2, "norm": norm} | settings
+    run = Run(Experiment(seeds=seeds, **settings))
+    branch = run.model.blocks[0].branch
+    if attention := getattr(branch, "attention", None):
+        return run, {"first": attention.ask, "last": attention.tell}
+    return run, {"first": branch.first, "last": branch.last}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_a_net_starts_with_the_weights_it_would_have_without_the_norm(name, model):
+    """So that nothing but the norm differs; standardization takes each unit's mean away."""
+    (_, normed), (_, plain) = layers_of(name, model), layers_of("none", model)
+    for place, layer in normed.items():
+        expected = plain[place].weight
+        if name == "standardized":
+            expected = expected - expected.mean(1, keepdim=True)
+        torch.testing.assert_close(layer.norm(layer.weight), expected, rtol=1e-3, atol=1e-6)  # ε
+        torch.testing.assert_close(layer.norm.gain, layer.norm.size(expected))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+def test_norms_of_weights_stand_nowhere_else(name, model):
+    one, other = (layers_of(name, model, placement=p)[0] for p in ("pre", "every"))
+    assert one.weights.named().keys() == other.weights.named().keys()
+    assert one.weights.named().keys() - layers_of("none", model)[0].weights.named().keys() == {
+        f"blocks.{i}.{place}.gain" for i in range(len(one.model.blocks)) for place in ("first", "last")
+    }
+    for _ in range(2):
+        assert next(one)[0]["loss_train"].tolist() == next(other)[0]["loss_train"].tolist()
+    assert "pre" not in one.experiment.label()
+
+
+def test_weight_norm_is_torchs():
+    """Value and gradients, of a linear map and of a convolution."""
+    for model, kind in [("mlp", lambda: nn.Linear(6, 6)), ("conv", lambda: nn.Conv2d(6, 6, 3, padding=1))]:
+        _, layers = layers_of("weight", model)
+        ours = layers["first"]
+        cotangent = draw(*ours.weight.shape, key=4)
+        got = torch.autograd.grad(ours.norm(ours.weight), [ours.weight, ours.norm.gain], cotangent)
+        for k in range(SEEDS):
+            theirs = kind()
+
+            def as_theirs(w, shape=theirs.weight.shape):
+                return w.T if len(shape) == 2 else w.unflatten(0, (3, 3, -1)).permute(3, 2, 0, 1)
+
+            theirs.weight.data.copy_(as_theirs(ours.weight[k].detach()))
+            theirs = nn.utils.parametrizations.weight_norm(theirs)
+            g, v = theirs.parametrizations.weight.original0, theirs.parametrizations.weight.original1
+            torch.testing.assert_close(ours.norm.gain[k, 0], g.flatten())
+            wanted = torch.autograd.grad(theirs.weight, [v, g], as_theirs(cotangent[k]))
+            torch.testing.assert_close(as_theirs(got[0][k]), wanted[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(got[1][k, 0], wanted[1].flatten(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_standardized_weights_have_mean_0_and_the_spread_of_their_gain(affine):
+    run, layers = layers_of("standardized", width=32, affine=affine, gamma=3.0)
+    for layer in layers.values():
+        assert ("blocks.0.first.gain" in run.weights.named()) == affine
+        layer.weight.data += 5  # a mean does not matter
+        w, plain = layer.norm(layer.weight), layer.norm.equation(layer.weight)
+        assert w.mean(1).abs().max() < 1e-5
+        torch.testing.assert_close(plain.std(1, correction=0), torch.ones(SEEDS, 32), rtol=1e-3, atol=0)
+        torch.testing.assert_close(w.std(1, correction=0), layer.norm.gain[:, 0], rtol=1e-3, atol=0)
+        start = 3 * (1 if layer is layers["first"] else 2**0.5) / 32**0.5
+        assert float(layer.norm.gain.detach().mean()) == pytest.approx(start, rel=0.05)
+
+
+@pytest.mark.parametrize("name", OF_WEIGHTS)
+@pytest.mark.parametrize("settings", [{"residual": "fixup"}, {"zero_last": True}, {"gain": 0.0}], ids=str)
+def test_weights_that_start_at_zero_have_a_direction_and_leave_zero(name, settings):
+    run, layers = layers_of(name, **settings)
+    last = layers["last"]
+    assert not last.norm(last.weight).any()
+    assert (last.weight.norm(dim=1) > 0).all()
+    for _ in range(3):
+        next(run)
+    assert torch.isfinite(run.weights.flat).all()
+    assert (last.norm(last.weight).norm(dim=1) > 0).any() or "gain" in settings  # nothing flows there yet
 
 
 def jacobian(f, x):

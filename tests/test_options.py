@@ -35,6 +35,20 @@ def same(a, b):
     return torch.equal(a.weights.flat, b.weights.flat)
 
 
+# Evaluation
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_run_is_tested_with_the_statistics_it_is_told(running):
+    """Running ones, or those of the whole test split as one batch, as in training."""
+    run = run_of(5, norm="batch", running=running)
+    loss = run.test()[0]
+    run.weights.training = True
+    logits = run.model(run.batches.test_x)
+    as_trained = F.cross_entropy(logits.transpose(1, 2), run.batches.test_y, reduction="none").mean(1)
+    assert torch.allclose(loss, as_trained.detach(), rtol=1e-5) != running
+
+
 # Schedules
 
 
