@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -21,6 +22,9 @@ MAX_FLOPS, MAX_BYTES, MAX_RECORD, MAX_PROBE = 2e11, 4 * 2**30, 2 * 2**30, 20 * 2
 a single probe at init may take."""
 ROW_BYTES = 330
 """What a probe writes per block and member: sixteen numbers and two histograms."""
+
+LAST_STEP, MOST_CHANGES = 1_000_000, 64
+HOW_CHANGES = "write step.setting.value, as in 120.lr.0.01, and -- between two changes"
 
 DEVICES = Registry("device")
 DEVICES.put("auto", "automatic", make=None, about="The GPU where there is one, else the CPU.")
@@ -46,6 +50,11 @@ def knob(
     """
     told = {"label": label, "group": group, "live": live, "about": about, "marks": marks}
     return field(default=default, metadata={"low": low, "high": high} | told)
+
+
+def timeline(label: str, group: str) -> Any:
+    """A field that says which ``live`` knobs change at which step: ``120.lr.0.01--200.dropout.0.3``."""
+    return field(default="", metadata={"timeline": True, "label": label, "group": group})
 
 
 def switch(default: bool, label: str, group: str) -> Any:
@@ -148,7 +157,8 @@ class Experiment:
     seed: int = knob(0, 0, 2**31 - 1, "first seed", "run")
     seeds: int = knob(4, 1, 64, "seeds", "run", about="networks trained together: seed, seed + 1, ...",
                        marks=(1, 2, 4, 8, 16))  # fmt: skip
-    steps: int = knob(2000, 1, 1_000_000, "steps", "run")
+    steps: int = knob(2000, 1, LAST_STEP, "steps", "run")
+    changes: str = timeline("changes on the way", "run")
     record_every: int = knob(10, 0, 10_000, "record every", "run", about="steps between probes; 0: never")
     device: str = pick(DEVICES, "auto", "device", "run")
 
@@ -165,6 +175,11 @@ class Experiment:
                 "batch=1: BatchNorm needs more than one example for a variance; "
                 "choose batch=2 or more, or norm=layer"
             )
+        for step, _, _ in read_changes(self.changes):
+            try:
+                self.at(step)  # what holds from then on must go together too
+            except ValueError as error:
+                raise ValueError(f"changes={self.changes!r}: {error}") from None
 
     @property
     def blocks(self) -> int:
@@ -185,13 +200,20 @@ class Experiment:
         """The same experiment but for ``changes``, checked."""
         return dataclasses.replace(self, **changes)
 
-    def change(self, **values) -> "Experiment":
-        """The same experiment with other values of ``live`` knobs, checked and affordable."""
-        for name in values:
-            if name not in FIELDS or not FIELDS[name].metadata.get("live"):
-                live = ", ".join(f for f, spec in FIELDS.items() if spec.metadata.get("live"))
-                raise ValueError(f"{name}={values[name]!r}: only {live} can change while a run goes on")
-        return self.replace(**values).affordable()
+    def at(self, step: float) -> "Experiment":
+        """The values that hold in a step, without the changes that led to them or come later."""
+        made = {name: value for when, name, value in read_changes(self.changes) if when <= step}
+        return self.replace(changes="", **made)
+
+    def change(self, step: int, **values) -> "Experiment":
+        """The same experiment with other values of ``live`` knobs from a step on, checked and affordable."""
+        new = [(step, name, value) for name, value in values.items()]
+        return self.replace(changes=tell_changes([*read_changes(self.changes), *new])).affordable()
+
+    def fork(self, step: int, **values) -> "Experiment":
+        """The same up to a step; from there on other values of ``live`` knobs, and no other changes."""
+        kept = [change for change in read_changes(self.changes) if change[0] < step]
+        return self.replace(changes=tell_changes(kept)).change(step, **values)
 
     def cost(self) -> tuple[float, float]:
         """Estimated floating point operations and bytes of one optimizer step."""
@@ -205,7 +227,8 @@ class Experiment:
 
     def affordable(self) -> "Experiment":
         """Itself, or ``ValueError`` with the number and the limit if one step costs too much."""
-        flops, size = self.cost()
+        stages = [self, *(self.at(step) for step, _, _ in read_changes(self.changes))]
+        flops, size = map(max, zip(*(stage.cost() for stage in stages), strict=True))
         if flops > MAX_FLOPS or size > MAX_BYTES:
             raise ValueError(
                 f"one step would take {flops / 1e9:,.0f} GFLOP and {size / 2**30:.1f} GiB; the limit is "
@@ -231,7 +254,17 @@ class Experiment:
 
     def _told(self, name: str) -> str:
         told, value = FIELDS[name].metadata, getattr(self, name)
+        if "timeline" in told:
+            made = (
+                f"{FIELDS[n].metadata['label']} {text(v)} from step {at}" for at, n, v in read_changes(value)
+            )
+            return ", ".join(made) or "unchanged"
         return told["registry"][value].label if "registry" in told else f"{told['label']} {text(value)}"
+
+    @staticmethod
+    def live() -> list[str]:
+        """The knobs that can change while a run goes on."""
+        return [name for name, spec in FIELDS.items() if spec.metadata.get("live")]
 
     def differing(self, *others: "Experiment") -> list[str]:
         """The fields in which any of the others differs from this one."""
@@ -302,6 +335,10 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     if registry := spec.metadata.get("registry"):
         registry[value]
         return value
+    if "timeline" in spec.metadata:
+        if not isinstance(value, str):
+            raise ValueError(f"{spec.name}={value!r}: {HOW_CHANGES}")
+        return tell_changes(read_changes(value))
     low, high, kind = spec.metadata["low"], spec.metadata["high"], type(spec.default)
     allowed = (
         "true or false"
@@ -320,3 +357,29 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(f"{spec.name}={value!r}: choose {allowed}") from None
     return number
+
+
+@lru_cache
+def read_changes(value: str) -> tuple[tuple[int, str, Any], ...]:
+    """(step, name of a live knob, value) of all changes, by step; ``ValueError`` if one cannot be."""
+    found, parts = {}, value.split("--") if value else []
+    if len(parts) > MOST_CHANGES:
+        raise ValueError(f"changes: {len(parts)} changes are too many; the limit is {MOST_CHANGES}")
+    for change in parts:
+        at, name, new = [*change.split(".", 2), "", ""][:3]
+        if not new or not (at.isdecimal() and at.isascii()) or len(at) > 7 or int(at) > LAST_STEP:
+            raise ValueError(f"changes={value!r}: {HOW_CHANGES}")
+        if name not in FIELDS or not FIELDS[name].metadata.get("live"):
+            live = ", ".join(Experiment.live())
+            raise ValueError(f"changes={value!r}: only {live} can change while a run goes on, not {name}")
+        try:
+            found[int(at), name] = checked(FIELDS[name], new)
+        except ValueError as error:
+            raise ValueError(f"changes={value!r}: {error}") from None
+    return tuple((step, name, new) for (step, name), new in sorted(found.items()))
+
+
+def tell_changes(changes: Iterable[tuple[int, str, Any]]) -> str:
+    """Changes as links and the command line write them; of two of one knob in one step the last counts."""
+    last = {(step, name): new for step, name, new in changes}
+    return "--".join(f"{step}.{name}.{text(new)}" for (step, name), new in sorted(last.items()))

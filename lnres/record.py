@@ -98,6 +98,12 @@ class Record:
             if names is None or name in names
         }
 
+    def until(self, step: int) -> "Record":
+        """A record of what was seen before a step."""
+        early = Record(self.header | {"events": [event for event in self.events if event["step"] < step]})
+        early.extend({name: self[name][: np.searchsorted(self[CLOCK_OF[name]], step)] for name in self})
+        return early
+
     def tobytes(self) -> bytes:
         """The whole record as one frame."""
         return pack({name: self[name] for name in self._rows}, self.header | {"events": self.events})

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lnres.data import Batches
-from lnres.experiment import DEVICES, MAX_PROBE, Experiment
+from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
 from lnres.layers import ACTIVATIONS, Weights, generator
 from lnres.models import MODELS
 from lnres.optim import OPTIMIZERS, learning_rate
@@ -22,7 +21,7 @@ from lnres.record import Frame
 DENSE = 20
 """Until this step every step is probed: the first spike is the story."""
 FIRST_TESTS, TEST_EVERY = (0, 10, 20, 50), 100
-KEEP_EVERY, KEEP_BYTES = 100, 2**25
+KEEP_EVERY, KEEP_BYTES = 100, 2**27
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
@@ -62,9 +61,9 @@ class Run:
     Member k equals the run of its seed alone; to pause is not to call ``next``; ``step`` counts updates.
     """
 
-    def __init__(self, experiment: Experiment, changes: Iterable[tuple[int, dict]] = ()):
-        self.first = self.experiment = experiment.affordable()
-        self.changes = list(changes)  # (step, values of live knobs), as in the events of a record
+    def __init__(self, experiment: Experiment):
+        self.first = experiment.affordable()  # with all changes that are to come
+        self.experiment = experiment = experiment.at(-1)  # what holds in the step that is next
         self.device = where(experiment.device)
         self.batches = Batches(experiment, self.device)
         self.weights = Weights(experiment.member_seeds, self.device)
@@ -87,15 +86,20 @@ class Run:
         return self
 
     def __next__(self) -> Frame:
-        for step, values in self.changes:
+        return self._advance(measure=True)
+
+    def _advance(self, measure: bool) -> Frame:
+        """One step; what is not measured is not missed by the run."""
+        for step, name, value in read_changes(self.first.changes):
             if step == self.step:
-                self._apply(values)
+                self._apply(name, value)
         if self.step and self.step % KEEP_EVERY == 0:
             self._keep()
         e, t = self.experiment, self.step
-        seen = e.record_every and (t < DENSE or t % e.record_every == 0)
+        measure = measure and bool(e.record_every)
+        seen = measure and (t < DENSE or t % e.record_every == 0)
         arrays: dict[str, Tensor] = {}
-        if e.record_every and (t in FIRST_TESTS or t % TEST_EVERY == 0):
+        if measure and (t in FIRST_TESTS or t % TEST_EVERY == 0):
             loss, accuracy = self.test()
             arrays |= {"test_step": torch.tensor(t), "loss_test": loss, "acc_test": accuracy}
         if all(self.diverged):  # NaN stays NaN: nothing is left to compute
@@ -185,17 +189,19 @@ class Run:
         losses = F.cross_entropy(logits.flatten(0, 1), y.view(-1), reduction="none").view(y.shape).mean(1)
         return losses, (logits.argmax(-1) == y).float().mean(1)
 
-    def change(self, **values) -> None:
-        """Change ``live`` knobs from the next step on; it is recorded as an event."""
-        self.batches.suffice(self.experiment.change(**values).batch)
-        self.changes.append((self.step, values))
+    def change(self, step: int | None = None, **values) -> None:
+        """Change ``live`` knobs from a step on, else from the next; it is recorded as an event."""
+        step = self.step if step is None else step
+        later = self.first.change(step, **values)
+        self.batches.suffice(later.at(step).batch)
+        self.first = later
 
-    def _apply(self, values: dict, tell: bool = True) -> None:
+    def _apply(self, name: str, value, tell: bool = True) -> None:
         """Let the optimizer and the next batches know."""
-        self.experiment = self.experiment.replace(**values)
+        self.experiment = self.experiment.replace(**{name: value})
         for group in self.optimizer.param_groups:
-            group.update({name: value for name, value in values.items() if name in group})
-        for name, value in values.items() if tell else ():
+            group.update({name: value} if name in group else {})
+        if tell:
             told = f"{name} = {value:g} from step {self.step} on"
             self._events.append(
                 {"step": self.step, "kind": "change", "name": name, "value": value, "text": told}
@@ -221,9 +227,9 @@ class Run:
         whole["state"] = {0: state} if state else {}
         self.optimizer.load_state_dict(whole)
         self.step, self.diverged, self._clipped = header["step"], list(header["diverged"]), header["clipped"]
-        for step, values in self.changes:
+        for step, name, value in read_changes(self.first.changes):
             if step < self.step:
-                self._apply(values, tell=False)
+                self._apply(name, value, tell=False)
         return self
 
     def _keep(self) -> None:
@@ -237,13 +243,11 @@ class Run:
         """A new run that equals this one up to ``step`` and then goes its own way."""
         if not 0 <= step <= self.step:
             raise ValueError(f"step={step}: choose a step from 0 to {self.step}, where the run stands")
-        twin = Run(self.first, [(at, values) for at, values in self.changes if at < step])
+        twin = Run(self.first.fork(step, **changes))
         if near := max((t for t in self._kept if t <= step), default=0):
             twin.restore(*self._kept[near])
         while twin.step < step:
-            next(twin)
-        if changes:
-            twin.change(**changes)
+            twin._advance(measure=False)
         return twin
 
 

@@ -18,6 +18,7 @@ from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
 from lnres.record import Record, unpack
+from lnres.scene import MOST
 from lnres.train import Run
 
 SMALL = Experiment(depth=2, width=8, batch=8, seeds=2, record_every=5, steps=40)
@@ -99,9 +100,9 @@ def desk(tmp_path, clock):
     return Desk(tmp_path, clock)
 
 
-def by_run(e, steps, changes=()):
+def by_run(e, steps):
     """The record of an undisturbed run."""
-    run, record = Run(e, changes), Record()
+    run, record = Run(e), Record()
     for _ in range(steps):
         record.extend(*next(run))
     return record
@@ -229,7 +230,7 @@ def test_a_change_is_made_at_the_next_step_and_told(desk):
     desk.worker.do("change", "a", 0, {"lr": 0.5})
     desk.run(50)
     assert [(event["step"], event["value"]) for event in desk.records["a0"].events] == [(at, 0.5)]
-    assert same(desk.whole("a0"), by_run(SMALL, 40, [(at, {"lr": 0.5})]))
+    assert same(desk.whole("a0"), by_run(SMALL.change(at, lr=0.5), 40))
 
 
 def test_a_closed_group_is_gone_with_its_checkpoints(desk, monkeypatch):
@@ -282,28 +283,28 @@ def checkpointed(desk, monkeypatch, e, *changes):
     desk.run(8)
     record = desk.records["a0"]
     assert 0 < desk.store.load("a0")[1]["step"] <= record.last_step < e.steps - 1
-    told = [(event["step"], {event["name"]: event["value"]}) for event in record.events]
+    for event in record.events:
+        e = e.change(event["step"], **{event["name"]: event["value"]})
     desk.worker = Worker(desk.store, desk.hear)
-    return {"seen": [record.last_step], "changes": [told]}
+    return e, {"seen": [record.last_step]}
 
 
 LONG = SMALL.replace(steps=200, optimizer="adam", lr=1e-3, norm="batch")
 
 
 def test_a_revived_group_goes_on_without_gap_or_double(desk, monkeypatch):
-    known = checkpointed(desk, monkeypatch, LONG)
-    desk.open("a", LONG, **known)
+    e, known = checkpointed(desk, monkeypatch, LONG)
+    desk.open("a", e, **known)
     desk.run(500)
     assert same(desk.whole("a0"), by_run(LONG, 200))
 
 
 def test_a_revived_group_makes_its_changes_again(desk, monkeypatch):
-    known = checkpointed(desk, monkeypatch, LONG, {"lr": 0.01})
-    (told,) = known["changes"]
-    assert len(told) == 1
-    desk.open("a", LONG, **known)
+    e, known = checkpointed(desk, monkeypatch, LONG, {"lr": 0.01})
+    assert e.changes.endswith(".lr.0.01")
+    desk.open("a", e, **known)
     desk.run(500)
-    assert same(desk.whole("a0"), by_run(LONG, 200, told))
+    assert same(desk.whole("a0"), by_run(e, 200))
     assert len(desk.records["a0"].events) == 1
 
 
@@ -480,7 +481,7 @@ def test_a_group_that_nobody_watches_holds_still_and_goes_on(lockstep, monkeypat
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"lr": -1}, "lr=-1: choose"), ({"depth": 3}, "depth=3: only"), ({"colour": 1}, "colour=1: only")],
+    [({"lr": -1}, "lr='-1': choose"), ({"depth": 3}, "not depth"), ({"colour": 1}, "not colour")],
 )
 def test_a_wrong_change_is_refused_where_somebody_is_told(lockstep, change, said):
     group = lockstep(SMALL, play=False)
@@ -526,10 +527,90 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost(engine, lockstep):
     until(group, done(group))
     record = group.runs[0].record
     (event,) = record.events
-    assert same(record, by_run(e, 1200, [(event["step"], {"lr": 0.01})]))
+    assert group.runs[0].experiment == e.change(event["step"], lr=0.01)
+    assert same(record, by_run(group.runs[0].experiment, 1200))
     paused.step()
     until(paused, lambda: paused.runs[0].record.last_step == 1)
     assert same(paused.runs[0].record, by_run(SMALL, 2))
+
+
+def test_a_change_that_the_dead_worker_did_not_make_is_made_by_its_replacement(engine, lockstep):
+    group = lockstep(FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    group.pause()
+    still(group)
+    group.change(0, lr=0.01)
+    os.kill(engine.processes[0].process.pid, signal.SIGKILL)
+    until(group, lambda: group.notice)
+    assert group.runs[0].now == FOREVER.replace(lr=0.01)
+    group.step()
+    until(group, lambda: group.runs[0].record.events)
+    assert group.runs[0].now == FOREVER.replace(lr=0.01)
+    assert not group.runs[0].asked
+    assert group.runs[0].experiment.changes == f"{group.runs[0].record.last_step}.lr.0.01"
+
+
+# Becoming another scene
+
+
+def test_a_fork_is_the_same_run_up_to_its_step_and_catches_up(lockstep):
+    group = lockstep(LONG)
+    until(group, lambda: group.runs[0].record.last_step > 120)
+    version = group.version
+    group.fork(0, 110, lr=0.5)
+    assert group.version == version + 1
+    assert [run.name for run in group.runs] == ["unchanged", "learning rate 0.5 from step 110"]
+    assert group.runs[1].record.last_step == 109
+    until(group, done(group))
+    assert same(group.runs[0].record, by_run(LONG, 200))
+    twin = group.runs[1]
+    assert twin.experiment == LONG.replace(changes="110.lr.0.5")
+    assert same(twin.record, by_run(twin.experiment, 200))
+    assert twin.record.header["experiment"] == twin.experiment.link()
+
+
+def test_a_fork_from_where_nobody_was_or_beside_too_many_is_refused(lockstep):
+    group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match="step=40: choose a step from 0 to"):
+        group.fork(0, 40, lr=0.5)
+    for _ in range(MOST - 1):
+        group.fork(0, 0, lr=0.5)
+    with pytest.raises(ValueError, match="4 configurations are here already"):
+        group.fork(0, 0, lr=0.5)
+
+
+def test_where_only_live_knobs_differ_the_runs_go_on(lockstep):
+    group = lockstep(FOREVER, FOREVER.replace(norm="rms"))
+    until(group, lambda: group.runs[1].record.last_step > 20)
+    first, version = [run.id for run in group.runs], group.version
+    wanted = [FOREVER.replace(lr=0.01), FOREVER.replace(norm="rms", dropout=0.5)]
+    group.become(wanted)
+    assert [run.now for run in group.runs] == wanted
+    until(group, lambda: all(run.record.events for run in group.runs))
+    group.become([run.now for run in group.runs])
+    group.become([run.experiment for run in group.runs])
+    assert ([run.id for run in group.runs], group.version) == (first, version)
+    assert [run.now for run in group.runs] == wanted
+    assert [len(run.record.events) for run in group.runs] == [1, 1]
+
+
+def test_where_one_has_gone_the_others_go_on(lockstep):
+    group = lockstep(FOREVER, FOREVER.replace(norm="rms"), FOREVER.replace(norm="none"))
+    until(group, lambda: group.runs[2].record.last_step > 20)
+    a, _, c = group.runs
+    group.become([FOREVER, FOREVER.replace(norm="none")])
+    assert group.runs == [a, c]
+    before = c.record.last_step
+    until(group, lambda: c.record.last_step > before + 20)
+    assert np.array_equal(c.record["step"], np.arange(c.record.last_step + 1))
+
+
+def test_anything_else_begins_at_the_first_step(lockstep):
+    group = lockstep(FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    group.become([FOREVER.replace(depth=3)])
+    assert group.runs[0].record.last_step <= 20
+    assert group.runs[0].experiment == FOREVER.replace(depth=3)
 
 
 def test_a_closed_group_leaves_the_worker_idle_and_nothing_on_disk(engine, lockstep):

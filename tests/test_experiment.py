@@ -11,7 +11,7 @@ from rows import fitting
 
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SCALERS
-from lnres.experiment import FIELDS, MAX_FLOPS, Experiment
+from lnres.experiment import FIELDS, LAST_STEP, MAX_FLOPS, Experiment, read_changes, tell_changes
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -24,12 +24,18 @@ PICKS = [name for name, spec in FIELDS.items() if "registry" in spec.metadata]
 KNOBS = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
 SWITCHES = [name for name in KNOBS if isinstance(FIELDS[name].default, bool)]
 WHOLE = [name for name in KNOBS if type(FIELDS[name].default) is int]
+LIVE = [name for name in KNOBS if FIELDS[name].metadata["live"]]
 REAL = [name for name in KNOBS if type(FIELDS[name].default) is float]
 
 
 def anything(name):
     """Legal values of a field."""
     spec = FIELDS[name].metadata
+    if "timeline" in spec:
+        change = st.sampled_from(LIVE).flatmap(
+            lambda knob: st.tuples(st.integers(0, LAST_STEP), st.just(knob), anything(knob))
+        )
+        return st.lists(change, max_size=4).map(tell_changes)
     if name in PICKS:
         return st.sampled_from(list(spec["registry"]))
     if name in SWITCHES:
@@ -45,6 +51,8 @@ def allowed(name):
         return list(FIELDS[name].metadata["registry"])
     if name in SWITCHES:
         return ["true", "false"]
+    if "timeline" in FIELDS[name].metadata:
+        return ["120.lr.0.01"]
     return [str(FIELDS[name].metadata[end]) for end in ("low", "high")]
 
 
@@ -98,7 +106,7 @@ def test_a_row_cannot_be_registered_twice():
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_every_field_goes_through_a_link_and_back(name, data):
-    e = Experiment(**fitting({name: data.draw(anything(name))}))
+    e, _ = Experiment.read(fitting({name: data.draw(anything(name))}))
     assert Experiment.parse(e.link()) == e
 
 
@@ -149,9 +157,10 @@ WRONG = [*WORDS, None, [], {}, (1,), 1j, math.nan, math.inf, -math.inf, 10**400]
 
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", [*PICKS, *KNOBS, "changes"])
 def test_what_is_no_value_of_a_field_is_refused_in_a_sentence(name, value):
-    sentence_about(name, value)
+    if (name, value) != ("changes", ""):  # no change is one of its values
+        sentence_about(name, value)
 
 
 @pytest.mark.parametrize("value", ["1.5", 1.5, "2.000001", True, False, "true"])
@@ -248,6 +257,51 @@ def test_any_value_is_taken_or_refused_with_value_error(key, value):
     if said:
         with pytest.raises(ValueError, match=r"^[^\n\r]+$"):
             Experiment.parse({key: value})
+
+
+# Changes on the way
+
+
+def test_changes_are_told_in_the_order_of_their_steps_and_the_last_of_two_counts():
+    e = Experiment(changes="200.dropout.0.3--120.lr.0.02--120.lr.0.01")
+    assert e.changes == "120.lr.0.01--200.dropout.0.3"
+    assert read_changes(e.changes) == ((120, "lr", 0.01), (200, "dropout", 0.3))
+
+
+def test_what_holds_at_a_step():
+    e = Experiment(lr=0.5, changes="120.lr.0.01--200.dropout.0.3")
+    assert e.at(119) == Experiment(lr=0.5)
+    assert e.at(120) == Experiment(lr=0.01)
+    assert e.at(math.inf) == Experiment(lr=0.01, dropout=0.3)
+
+
+def test_a_fork_keeps_what_was_changed_before_it_only():
+    e = Experiment(changes="120.lr.0.01--200.dropout.0.3")
+    assert e.fork(200, lr=0.1).changes == "120.lr.0.01--200.lr.0.1"
+    assert e.change(150, lr=0.1).changes == "120.lr.0.01--150.lr.0.1--200.dropout.0.3"
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("lr.0.1", "write step.setting.value"),
+        ("-1.lr.0.1", "write step.setting.value"),
+        ("1.5.lr", "can change while a run goes on, not 5"),
+        ("99999999.lr.0.1", "write step.setting.value"),
+        ("5.depth.3", "can change while a run goes on, not depth"),
+        ("5.lr.-1", r"lr='-1': choose a number from 0.0 to 100.0"),
+        ("5.batch.1", "BatchNorm needs more than one example"),
+        ("--".join(["5.lr.1"] * 99), "99 changes are too many"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_in_a_sentence(told, why):
+    with pytest.raises(ValueError, match=rf"^changes.*{why}[^\n]*$"):
+        Experiment(norm="batch", changes=told)
+
+
+def test_a_change_beyond_the_cost_limit_is_refused():
+    with pytest.raises(ValueError, match="one step would take"):
+        Experiment(depth=1000, width=512, seeds=1, batch=2).change(5, batch=1024)
 
 
 # Cost

@@ -167,7 +167,7 @@ def test_momentum_may_begin_later(optimizer):
         p.grad = run.weights.grad.clone()
         theirs.step()
     torch.testing.assert_close(run.weights.flat.detach(), p.detach(), rtol=1e-5, atol=1e-7)
-    twin = Run(run.first, run.changes).restore(*run.checkpoint())
+    twin = Run(run.first).restore(*run.checkpoint())
     next(run), next(twin)
     assert same(run, twin)
 

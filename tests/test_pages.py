@@ -151,6 +151,8 @@ def test_what_costs_too_much_can_be_made_smaller_again():
 def values(spec):
     """Any value that a field allows."""
     told = spec.metadata
+    if "timeline" in told:
+        return st.sampled_from(["", "5.lr.0.1", "5.lr.0.1--90.dropout.0.3"])
     if "registry" in told:
         return st.sampled_from(list(told["registry"]))
     kind = {bool: st.booleans, int: st.integers, float: st.floats}[type(spec.default)]
@@ -211,6 +213,8 @@ def told(**apart) -> tuple[str, str]:
 
 def candidates(spec) -> list:
     told = spec.metadata
+    if "timeline" in told:
+        return ["5.lr.0.1"]
     every = list(told["registry"]) if "registry" in told else [told["low"], told["high"]]
     return [value for value in every if value != spec.default]
 

@@ -275,7 +275,7 @@ def test_a_checkpoint_of_a_changed_run_goes_on_with_the_change():
     run = trained(experiment(), 5)
     run.change(lr=0.2)
     next(run)
-    twin = Run(run.first, run.changes).restore(*run.checkpoint())
+    twin = Run(run.first).restore(*run.checkpoint())
     assert twin.experiment == run.experiment
     assert np.array_equal(losses(run, 5), losses(twin, 5))
 
@@ -284,7 +284,7 @@ def test_a_change_is_told_once_however_often_it_is_restored():
     run = trained(experiment(), 5)
     run.change(lr=0.2)
     next(run)
-    assert next(Run(run.first, run.changes).restore(*run.checkpoint()))[1]["events"] == []
+    assert next(Run(run.first).restore(*run.checkpoint()))[1]["events"] == []
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -320,7 +320,7 @@ def test_a_change_of_batch_size_takes_effect_at_the_next_step():
 @pytest.mark.parametrize(("name", "value"), [("depth", 3), ("norm", "rms"), ("seed", 1), ("nonsense", 1)])
 def test_only_live_knobs_can_change(name, value):
     run = Run(experiment())
-    with pytest.raises(ValueError, match=rf"{name}={value!r}: only .*lr.* can change while a run goes on"):
+    with pytest.raises(ValueError, match=rf"only .*lr.* can change while a run goes on, not {name}"):
         run.change(**{name: value})
 
 

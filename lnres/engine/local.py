@@ -27,13 +27,22 @@ UNWATCHED = 3.0
 
 @dataclass
 class Seen:
-    """A run as the server knows it: what it is, what was recorded, what is happening."""
+    """A run as the server knows it: what it is, what was recorded, what is happening.
+
+    ``experiment`` has all changes that were made on the way; ``asked`` are those that no step has had yet.
+    """
 
     id: str
     name: str
     experiment: "Experiment"
     record: Record = field(default_factory=Record)
     sentence: str = "Waiting for the first step."
+    asked: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def now(self) -> "Experiment":
+        """What the next step will be made with."""
+        return self.experiment.at(max(self.record.last_step, 0)).replace(**self.asked)
 
 
 def _serve(pipe, folder: str) -> None:
@@ -161,6 +170,35 @@ class Lockstep:
             self.process.send("play" if play else "step", self.key)
             self._tell()
 
+    def become(self, experiments: "Sequence[Experiment]") -> None:
+        """Show these: go on where only live knobs differ or one has gone, else train from the first step.
+
+        ``ValueError`` if one costs too much.
+        """
+        wanted, have = list(experiments), [(run.now, run.experiment) for run in self.runs]
+        live = [self._live(run, new) for run, new in zip(self.runs, wanted, strict=False)]
+        if len(wanted) == len(have) and None not in live:
+            for index, values in enumerate(live):
+                if values:
+                    self.change(index, **values)
+            return
+        for gone in range(len(have)):
+            kept = have[:gone] + have[gone + 1 :]
+            if len(kept) == len(wanted) and all(new in old for new, old in zip(wanted, kept, strict=True)):
+                return self.remove(gone)
+        self.set(wanted)
+
+    def _live(self, run: Seen, wanted: "Experiment") -> dict | None:
+        """The live knobs in which a run is to change, None if it would have to be another run."""
+        if wanted in (run.now, run.experiment):
+            return {}
+        names = run.now.differing(wanted)
+        return {n: getattr(wanted, n) for n in names} if set(names) <= set(wanted.live()) else None
+
+    def _name(self) -> None:
+        for run in self.runs:
+            run.name = run.experiment.label([other.experiment for other in self.runs])
+
     def _order(self) -> "Order":
         from lnres.engine.worker import Order
 
@@ -169,10 +207,6 @@ class Lockstep:
             [run.id for run in self.runs],
             [run.experiment for run in self.runs],
             [run.record.last_step for run in self.runs],
-            [
-                [(e["step"], {e["name"]: e["value"]}) for e in run.record.events if e["kind"] == "change"]
-                for run in self.runs
-            ],
         )
 
     def play(self) -> None:
@@ -201,8 +235,36 @@ class Lockstep:
 
     def change(self, index: int, **values) -> None:
         """Change live knobs of one run from its next step on."""
-        self.runs[index].experiment.change(**values)  # a wrong value is refused here, where somebody is told
+        run = self.runs[index]
+        run.experiment.change(run.record.last_step + 1, **values)  # refused here, where somebody is told
+        run.asked |= values
         self._send("change", index, values)
+
+    def fork(self, index: int, step: int, **values) -> None:
+        """Beside a run, one that equals it up to a step and goes on from there with other live knobs."""
+        from lnres.scene import MOST
+
+        with self.engine.lock:
+            run = self.runs[index]
+            if len(self.runs) >= MOST:
+                raise ValueError(f"{MOST} configurations are here already: remove one, then fork")
+            if not 0 <= step <= (last := run.record.last_step + 1):
+                raise ValueError(f"step={step}: choose a step from 0 to {last} to fork from")
+            twin = run.experiment.fork(step, **values)
+            record = run.record.until(step)
+            record.header["experiment"] = twin.link()
+            self.runs.append(Seen(f"{self.key}-{next(self._keys)}", "", twin, record))
+            self._name()
+            self.version += 1
+            self._send("fork", index, self.runs[-1].id, step, values)
+
+    def remove(self, index: int) -> None:
+        """Train and show a run no longer."""
+        with self.engine.lock:
+            del self.runs[index]
+            self._name()
+            self.version += 1
+            self._send("remove", index)
 
     def hold(self, unwatched: bool) -> None:
         """Nobody looks: stand still without being paused; somebody looks again: go on."""
@@ -231,6 +293,9 @@ class Lockstep:
         self.notice = "A worker died and was replaced; training goes on from its last checkpoint."
         process.send("open", self.key, self._order())
         process.send("pace", self.key, self.speed)
+        for index, run in enumerate(self.runs):
+            if run.asked:
+                process.send("change", self.key, index, run.asked)
         if self.playing:
             process.send("play", self.key)
         self._tell()
@@ -239,9 +304,19 @@ class Lockstep:
         """A run has made steps."""
         for run in self.runs:
             if run.id == run_id:
-                run.record.extend(*unpack(blob))
+                arrays, header = unpack(blob)
+                run.record.extend(arrays, header)
                 run.sentence = sentence(run.record)
+                for event in header["events"]:
+                    if event["kind"] == "change":
+                        self._changed(run, event["step"], event["name"], event["value"])
         self._tell()
+
+    def _changed(self, run: Seen, step: int, name: str, value) -> None:
+        run.experiment = run.experiment.change(step, **{name: value})
+        run.record.header["experiment"] = run.experiment.link()
+        if run.asked.get(name) == value:
+            del run.asked[name]
 
     def on_finished(self) -> None:
         """All runs have made the steps they were to make."""

@@ -25,14 +25,13 @@ CHECKPOINT = 2.0
 
 @dataclass
 class Order:
-    """What a worker is to train: runs on one clock, with the steps and changes known already."""
+    """What a worker is to train: runs on one clock, with the steps known already."""
 
     key: str
     ids: list[str]
     experiments: list[Experiment]
     # The last step that each record holds: frames of a replay are not sent again.
     seen: list[int] = field(default_factory=list)
-    changes: list[list[tuple[int, dict]]] = field(default_factory=list)
 
 
 def joined(frames: list[Frame]) -> Frame:
@@ -47,15 +46,32 @@ class Group:
 
     def __init__(self, order: Order, store: Store):
         self.ids, self.store, self.runs = order.ids, store, []
-        changes = order.changes or [[] for _ in order.ids]
-        for key, experiment, known in zip(order.ids, order.experiments, changes, strict=True):
-            run, saved = Run(experiment, known), store.load(key)
+        for key, experiment in zip(order.ids, order.experiments, strict=True):
+            run, saved = Run(experiment), store.load(key)
             self.runs.append(run.restore(*saved) if saved else run)
         self.seen = order.seen or [-1] * len(self.runs)
         self.frames: list[list[Frame]] = [[] for _ in self.runs]
         self.goal = float(self.reached)  # steps that every run may make; infinite while playing
         self.pace, self.due = 0.0, 0.0
         self.flushed, self.saved, self.interval = 0.0, time.monotonic(), CHECKPOINT
+
+    def change(self, index: int, values: dict) -> None:
+        """Change live knobs of a run from its next step on, or from the first one that nobody has seen."""
+        run = self.runs[index]
+        run.change(max(run.step, self.seen[index] + 1), **values)
+
+    def fork(self, index: int, key: str, step: int, values: dict) -> None:
+        """One more run, which equals another up to a step and then goes on with other live knobs."""
+        self.runs.append(self.runs[index].fork(step, **values))
+        self.ids.append(key)
+        self.seen.append(step - 1)
+        self.frames.append([])
+
+    def remove(self, index: int) -> None:
+        """One run less."""
+        self.store.drop(self.ids[index])
+        for of_runs in (self.runs, self.ids, self.seen, self.frames):
+            del of_runs[index]
 
     def behind(self) -> int | None:
         """Which run is to step next, None if all have reached the goal."""
@@ -120,7 +136,7 @@ class Worker:
         self.groups: dict[str, Group] = {}
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out ``open close play pause step pace change``; what fails is told, never raised."""
+        """Carry out a command: ``open close play pause step pace change fork remove``; failing is told."""
         try:
             if command == "open":
                 self.groups[key] = Group(args[0], self.store)
@@ -137,7 +153,11 @@ class Worker:
                 elif command == "pace":
                     group.pace, group.due = args[0], 0.0
                 elif command == "change":
-                    group.runs[args[0]].change(**args[1])
+                    group.change(*args)
+                elif command == "fork":
+                    group.fork(*args)
+                elif command == "remove":
+                    group.remove(*args)
         except Exception as error:
             self.emit("failed", key, f"{error}")
 
