@@ -1,6 +1,9 @@
 """Optimizers of one flat buffer, and schedules: a row maps the experiment's knobs to torch's own kernels."""
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, optim
@@ -9,6 +12,17 @@ from lnres.registry import Registry
 
 OPTIMIZERS = Registry("optimizer")
 SCHEDULES = Registry("schedule")
+
+# torch's own wrappers around these methods import its compiler, a second of every start, to say that it is to
+# leave them alone. Nothing is compiled here, so they go without.
+for _method in vars(optim.Optimizer).values():
+    if plain := getattr(_method, "__wrapped__", None):
+        plain.__dynamo_disable = plain
+
+
+def stepper(optimizer: optim.Optimizer) -> Callable[[], None]:
+    """The optimizer's ``step``, for the same reason without torch's wrappers."""
+    return partial(torch.no_grad()(inspect.unwrap(type(optimizer).step)), optimizer)
 
 
 @OPTIMIZERS.add(

@@ -14,7 +14,7 @@ from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
 from lnres.layers import ACTIVATIONS, Weights, generator
 from lnres.models import MODELS
-from lnres.optim import OPTIMIZERS, learning_rate
+from lnres.optim import OPTIMIZERS, learning_rate, stepper
 from lnres.probes import Scratch, Tape, Updates, activations, gradients
 from lnres.record import Frame
 
@@ -74,6 +74,7 @@ class Run:
         self._flat = self.weights.flat.detach()  # one leaf for the optimizer, the same memory
         self._flat.requires_grad_().grad = self.weights.grad
         self.optimizer = OPTIMIZERS[experiment.optimizer].make(self._flat, experiment)
+        self._step = stepper(self.optimizer)
         self.activation = ACTIVATIONS[experiment.activation].make
         self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()
         self.step = 0
@@ -132,11 +133,11 @@ class Run:
         if not math.isfinite(float(losses.sum())):
             self._watch(losses)
         if not tape:
-            self.optimizer.step()
+            self._step()
             return arrays
         with torch.no_grad():
             self._updates.remember()
-        self.optimizer.step()
+        self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)
             arrays |= gradients(tape, e.batch, self._scratch)

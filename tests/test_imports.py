@@ -51,3 +51,20 @@ def test_the_core_imports_without_streamlit():
 def test_what_a_module_does_without(modules, banned):
     done = imports(modules, banned)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_first_step_imports_neither_a_compiler_nor_scikit_learn():
+    code = """
+import sys
+from lnres.experiment import Experiment
+from lnres.optim import OPTIMIZERS
+from lnres.train import Run
+
+for name in OPTIMIZERS:
+    run = Run(Experiment(depth=1, width=2, optimizer=name))
+    next(run)
+    run.fork(1).restore(*run.checkpoint())
+print({"sklearn", "torch._dynamo"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
