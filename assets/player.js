@@ -17,7 +17,7 @@ export function decode(buffer) {
 
 const CLOCKS = ["step", "probe_step", "test_step"];
 const clockOf = (name) =>
-  name === "step" || /^(loss|acc)_train$/.test(name) ? "step"
+  name === "step" || /^(loss|acc)_(train|online)$/.test(name) ? "step"
   : name === "test_step" || /^(loss|acc)_test$/.test(name) ? "test_step"
   : "probe_step";
 

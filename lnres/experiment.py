@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from lnres.blocks import PLACEMENTS
-from lnres.data import DATA, SCALERS
+from lnres.data import DATA, SCALERS, SHIFTS, STREAMS, VIEWS
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -144,9 +144,22 @@ class Experiment:
     warmup: int = knob(0, 0, 1_000_000, "warm-up steps", "training")
     data: str = pick(DATA, "digits", "data", "data")
     scaler: str = pick(SCALERS, "z", "scaler", "data")
+    view: str = pick(VIEWS, "auto", "view", "data")
+    stream: str = pick(STREAMS, "random", "order of examples", "data")
     noise: float = knob(
-        0.0, 0.0, 100.0, "input noise", "data", live=True, about="std of what is added to training inputs"
+        0.0, 0.0, 100.0, "input noise", "data", live=True, about="std of what is added to the scaled inputs"
     )
+    contrast: float = knob(
+        1.0, 0.0, 100.0, "contrast", "data", live=True, about="multiplies the scaled inputs"
+    )
+    contrast_spread: float = knob(
+        0.0, 0.0, 3.0, "contrast of its own", "data", live=True,
+        about="std of the logarithm of a factor that each example draws for itself",
+    )  # fmt: skip
+    brightness: float = knob(
+        0.0, -100.0, 100.0, "brightness", "data", live=True, about="added to the scaled inputs"
+    )
+    shift: str = pick(SHIFTS, "train", "noise, contrast, brightness in", "data")
     label_noise: float = knob(
         0.0, 0.0, 1.0, "label noise", "data", about="share of training labels drawn anew"
     )
@@ -165,7 +178,18 @@ class Experiment:
     def __post_init__(self):
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
-        if self.norm == "instance" and not MODELS[self.model].make.positions:
+        model, data = MODELS[self.model].make, DATA[self.data].make
+        if self.view not in ("auto", *model.views):
+            raise ValueError(
+                f"view={self.view!r}: model={self.model} does not look at it so; "
+                f"choose one of auto, {', '.join(model.views)}"
+            )
+        if self.positions and data.features != 64:
+            raise ValueError(
+                f"model={self.model!r}: {self.data} has {data.features} features, "
+                "not the 64 of an 8 x 8 image; choose data=digits or model=mlp"
+            )
+        if self.norm == "instance" and not self.positions:
             raise ValueError(
                 f"norm='instance': model={self.model} has no positions to normalize over; "
                 "choose model=conv or model=transformer, or norm=layer"
@@ -175,11 +199,34 @@ class Experiment:
                 "batch=1: BatchNorm needs more than one example for a variance; "
                 "choose batch=2 or more, or norm=layer"
             )
+        if self.batch > data.train:
+            raise ValueError(
+                f"batch={self.batch}: {self.data} has {data.train} training examples; "
+                f"choose at most {data.train}"
+            )
+        if not data.classes and (self.label_noise or self.stream == "sorted"):
+            named = f"label_noise={self.label_noise:g}" if self.label_noise else "stream='sorted'"
+            raise ValueError(f"{named}: {self.data} has no classes; choose data=digits, or leave it out")
         for step, _, _ in read_changes(self.changes):
             try:
                 self.at(step)  # what holds from then on must go together too
             except ValueError as error:
                 raise ValueError(f"changes={self.changes!r}: {error}") from None
+
+    @property
+    def seen_as(self) -> type:
+        """The row of VIEWS through which the model looks at an example."""
+        return VIEWS[self.view].make or VIEWS[MODELS[self.model].make.views[0]].make
+
+    @property
+    def positions(self) -> int:
+        """How many positions the stream has; 0 without a position axis."""
+        return self.seen_as.positions
+
+    def shifts(self, where: str) -> dict[str, float]:
+        """What changes the inputs ``where`` ("train" or "test") it is to; nothing elsewhere."""
+        names = "noise", "contrast", "contrast_spread", "brightness"
+        return {name: getattr(self, name) for name in names} if where in SHIFTS[self.shift].make else {}
 
     @property
     def blocks(self) -> int:
@@ -219,7 +266,7 @@ class Experiment:
         """Estimated floating point operations and bytes of one optimizer step."""
         model = MODELS[self.model].make
         weights = self.blocks * self.layers * self.width**2 * model.cost
-        rows = self.seeds * self.batch * max(model.positions, 1)
+        rows = self.seeds * self.batch * max(self.positions, 1)
         kept = self.blocks * (
             3 * self.layers + 4
         )  # tensors of the stream's size that wait for the backward pass
@@ -310,11 +357,13 @@ class Experiment:
                 )
             except ValueError as error:
                 complaints.append(str(error))
-        try:
-            return cls(**good), complaints
-        except ValueError as error:  # two values that do not go together: the one it names falls back
-            del good[str(error).partition("=")[0]]
-            return cls(**good), [*complaints, str(error)]
+        while True:
+            try:
+                return cls(**good), complaints
+            except ValueError as error:  # values that do not go together: the one it names falls back,
+                name = str(error).partition("=")[0]  # or, where that is a default, the last one given
+                del good[name if name in good else next(reversed(good))]
+                complaints.append(str(error))
 
 
 FIELDS = {spec.name: spec for spec in dataclasses.fields(Experiment)}

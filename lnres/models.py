@@ -1,7 +1,5 @@
 """A model is a stem into the stream, L blocks along it and a head out of it."""
 
-import math
-
 from torch import Tensor
 
 from lnres.blocks import Attend, Block
@@ -13,34 +11,34 @@ MODELS = Registry("model")
 
 
 class Model:
-    """Base of all models: ``view`` shapes the data, ``stem`` leads into the stream, the head reads h_L."""
+    """Base of all models: ``enter`` leads into the stream, ``blocks`` along it, the head reads h_L."""
 
-    positions = 0
-    """How many positions the stream has; 0 without a position axis."""
+    views = ("vector",)
+    """How it can look at an example, rows of VIEWS; the first is its own choice."""
     sublayers = 1
     """How many blocks of the stream one unit of ``depth`` is."""
     cost = 1
     """Multiplications per position, in units of a linear layer's."""
 
-    def __init__(self, weights: Weights, e, features: int, classes: int):
+    def __init__(self, weights: Weights, e, features: int, outputs: int):
         self.build(weights, e, features)
         # A mean over positions right behind a norm over positions would be its shift, whatever the input.
         there = e.final_norm and NORMS[e.norm].make.over != "p"
         self.final = standing(weights, "final", e.width, e, there)
-        self.head = Linear(weights, "head", e.width, classes, (1 / e.width**0.5, 0.0, "normal"))
+        self.head = Linear(weights, "head", e.width, outputs, (1 / e.width**0.5, 0.0, "normal"))
 
     def build(self, weights: Weights, e, features: int) -> None:
         """Declare the stem and ``self.blocks``."""
         raise NotImplementedError
 
     def enter(self, x: Tensor) -> Tensor:
-        """(S, B, features) -> h_0."""
+        """(S, B, features), with positions (S, B, P, features), -> h_0."""
         raise NotImplementedError
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:
-        """(S, B, features) -> logits (S, B, classes)."""
+        """(S, B, features), with positions (S, B, P, features), -> (S, B, outputs)."""
         h = self.final(self.stream(self.enter(x), tape))
-        return self.head(h.mean(2) if self.positions else h)
+        return self.head(h.mean(2) if h.ndim == 4 else h)
 
     def stream(self, h: Tensor, tape=None) -> Tensor:
         """From h_0 to h_L, both of the same shape."""
@@ -68,23 +66,14 @@ class MLP(Model):
     paper="He et al. 2015",
 )
 class ConvNet(Model):
-    """3 x 3 convolutions on the 8 x 8 image, every pixel a position; the head reads their mean."""
+    """3 x 3 convolutions of the image, every pixel (or patch) a position; the head reads their mean."""
 
-    positions, cost = 64, 9
+    views, cost = ("image", "patches"), 9
 
     def build(self, weights: Weights, e, features: int) -> None:
-        """A convolution from one channel to ``width``."""
-        side = math.isqrt(features)
-        if side * side != features:
-            raise ValueError(
-                f"model='conv': {e.data} has {features} features, not a square image; choose data=digits"
-            )
-        self.first = Conv(weights, "stem", 1, e.width, (1 / 3, 0.0, "normal"))
+        """A convolution from the image's channels to ``width``."""
+        self.enter = Conv(weights, "stem", features, e.width, (1 / (3 * features**0.5), 0.0, "normal"))
         self.blocks = [Block(weights, f"blocks.{i}", e, layer=Conv) for i in range(e.depth)]
-
-    def enter(self, x: Tensor) -> Tensor:
-        """One channel per pixel."""
-        return self.first(x.unsqueeze(-1))
 
 
 @MODELS.add(
@@ -92,27 +81,22 @@ class ConvNet(Model):
     paper="Vaswani et al. 2017",
 )  # fmt: skip
 class Transformer(Model):
-    """The image as 16 patches of 2 x 2 pixels; a layer is two blocks, attention and an MLP of width 2n."""
+    """Every patch, row or pixel a token; a layer is two blocks, attention and an MLP of width 2n."""
 
-    positions, sublayers, cost = 16, 2, 2
+    views, sublayers, cost = ("patches", "rows", "pixels"), 2, 2
 
     def build(self, weights: Weights, e, features: int) -> None:
-        """A linear map of each patch plus a learned position."""
-        if features != 64:
-            raise ValueError(
-                f"model='transformer': {e.data} has {features} features; choose data=digits (8 x 8 pixels)"
-            )
+        """A linear map of each token plus a learned position."""
         if e.width % e.heads:
             fitting = ", ".join(str(h) for h in range(1, e.width + 1) if e.width % h == 0)
             raise ValueError(f"heads={e.heads}: they do not divide width={e.width}; choose one of {fitting}")
-        self.patch = Linear(weights, "stem", 4, e.width, (1 / 2, 0.0, "normal"))
-        weights.add(self, "place", "position", (16, e.width), drawn(0.5, "normal"))
+        self.token = Linear(weights, "stem", features, e.width, (1 / features**0.5, 0.0, "normal"))
+        weights.add(self, "place", "position", (e.positions, e.width), drawn(0.5, "normal"))
         self.blocks = []
         for i in range(e.depth):
             self.blocks.append(Block(weights, f"blocks.{2 * i}", e, Attend))
             self.blocks.append(Block(weights, f"blocks.{2 * i + 1}", e, hidden=2 * e.width))
 
     def enter(self, x: Tensor) -> Tensor:
-        """Cut into patches, row by row."""
-        cut = x.unflatten(2, (4, 2, 4, 2)).transpose(3, 4).flatten(4, 5).flatten(2, 3)  # (S, B, 16, 4)
-        return self.patch(cut) + self.place.unsqueeze(1)
+        """Tokens that know their place."""
+        return self.token(x) + self.place.unsqueeze(1)

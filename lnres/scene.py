@@ -10,10 +10,13 @@ MOST = 4
 BETWEEN = "~"  # between the values of a list in a link: browsers escape a comma
 
 SHARED = {
-    "the data": {"data", "scaler", "seed", "seeds"},
-    "every minibatch": {"data", "scaler", "seed", "seeds", "batch"},
+    "the data": {"data", "scaler", "label_noise", "seed", "seeds"},
+    "every minibatch": {
+        "data", "scaler", "label_noise", "seed", "seeds",
+        "batch", "stream", "noise", "contrast", "contrast_spread", "brightness", "shift",
+    },
     "the initial weights wherever shapes agree": {"seed", "seeds", "init", "gain", "activation"},
-}
+}  # fmt: skip
 """What configurations share as long as none of these fields differs."""
 
 

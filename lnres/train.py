@@ -8,7 +8,6 @@ import os
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
@@ -68,7 +67,7 @@ class Run:
         self.batches = Batches(experiment, self.device)
         self.weights = Weights(experiment.member_seeds, self.device)
         self.model = MODELS[experiment.model].make(
-            self.weights, experiment, self.batches.features, self.batches.classes
+            self.weights, experiment, self.batches.features, self.batches.outputs
         )
         self.weights.pack()
         self._flat = self.weights.flat.detach()  # one leaf for the optimizer, the same memory
@@ -105,7 +104,8 @@ class Run:
             arrays |= {"test_step": torch.tensor(t), "loss_test": loss, "acc_test": accuracy}
         if all(self.diverged):  # NaN stays NaN: nothing is left to compute
             nothing = torch.full((e.seeds,), torch.nan)
-            arrays |= {"loss_train": nothing, "acc_train": nothing}
+            names = ("train", "online") if self.batches.stream.online else ("train",)
+            arrays |= {f"{what}_{name}": nothing for what in ("loss", "acc") for name in names}
         else:
             arrays |= self._update(Tape() if seen else None)
         arrays["step"] = torch.tensor(t)
@@ -116,10 +116,13 @@ class Run:
     def _update(self, tape: Tape | None) -> dict[str, Tensor]:
         """One optimizer step; with a tape, everything measured on the way."""
         e, weights = self.experiment, self.weights
-        x, y = self.batches(self.step, e.batch, e.noise)
+        x, y = self.batches(self.step, e.batch, **e.shifts("train"))
         weights.step, weights.live = self.step, {"dropout": e.dropout, "drop_path": e.drop_path}
-        logits = self.model(x, tape)
-        losses = F.cross_entropy(logits.flatten(0, 1), y.view(-1), reduction="none").view(y.shape).mean(1)
+        arrays = {}
+        if self.batches.stream.online:
+            arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
+        outputs = self.model(x, tape)
+        losses = self.batches.loss(outputs, y)
         if tape:
             tape.keep_gradients()
         weights.grad.zero_()
@@ -129,7 +132,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, e)
         losses = losses.detach()
-        arrays = {"loss_train": losses, "acc_train": (logits.detach().argmax(-1) == y).float().mean(1)}
+        arrays |= {"loss_train": losses, "acc_train": self.batches.accuracy(outputs.detach(), y)}
         if not math.isfinite(float(losses.sum())):
             self._watch(losses)
         if not tape:
@@ -163,7 +166,7 @@ class Run:
             return
         with torch.no_grad():
             tape = Tape()
-            x, _ = self.batches(self.step, self.experiment.batch, self.experiment.noise)
+            x, _ = self.batches(self.step, self.experiment.batch, **self.experiment.shifts("train"))
             with self._mode(training=True, keep=True):
                 self.model(x, tape)
         for k in broken:
@@ -181,21 +184,20 @@ class Run:
         """Within: training or evaluation mode; ``keep`` puts running statistics back afterwards."""
         return Mode(self.weights, training, keep)
 
-    @torch.no_grad()
     def test(self) -> tuple[Tensor, Tensor]:
         """Loss and accuracy (S,) of each member on its own test split, in evaluation mode."""
-        y = self.batches.test_y
+        return self.judged(*self.batches.test(**self.experiment.shifts("test")))
+
+    @torch.no_grad()
+    def judged(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy (S,) of what each member makes of these examples in evaluation mode."""
         with self._mode(training=False):
-            logits = self.model(self.batches.test_x)
-        losses = F.cross_entropy(logits.flatten(0, 1), y.view(-1), reduction="none").view(y.shape).mean(1)
-        return losses, (logits.argmax(-1) == y).float().mean(1)
+            outputs = self.model(x)
+        return self.batches.loss(outputs, y), self.batches.accuracy(outputs, y)
 
     def change(self, step: int | None = None, **values) -> None:
         """Change ``live`` knobs from a step on, else from the next; it is recorded as an event."""
-        step = self.step if step is None else step
-        later = self.first.change(step, **values)
-        self.batches.suffice(later.at(step).batch)
-        self.first = later
+        self.first = self.first.change(self.step if step is None else step, **values)
 
     def _apply(self, name: str, value, tell: bool = True) -> None:
         """Let the optimizer and the next batches know."""
@@ -265,10 +267,9 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
             "choose a smaller depth, width, batch or number of seeds"
         )
     weights = Weights(e.member_seeds, device)
-    positions = MODELS[e.model].make.positions
-    model = MODELS[e.model].make(weights, e, 64 if positions else e.width, 1)  # 64: an image, for the stem
+    model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
-    shape = (e.batch, positions, e.width) if positions else (e.batch, e.width)
+    shape = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
     def normal(name: str) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator(s, name)) for s in e.member_seeds])

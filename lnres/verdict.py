@@ -49,7 +49,10 @@ def sentence(record: Record) -> str:
         return f"Diverged: {who} seeds by step {fallen[-1]['step']}, first in {where}.{grew}"
     gradient = record["grad_norm"][-1]
     reach = mean_log(gradient[0]) / max(mean_log(gradient[-1]), 1e-38)
-    share = float(np.nanmean(accuracy[-10:])) if alive else math.nan
+    right = accuracy[-10:][np.isfinite(accuracy[-10:])]
+    if alive and not right.size:  # nothing to classify
+        return f"Loss from {float(np.nanmean(loss[:1])):.2g} to {float(np.nanmean(loss[-10:])):.2g}."
+    share = float(right.mean()) if alive else math.nan
     now, start = float(np.nanmean(loss[-10:])), float(np.nanmean(loss[:1]))
     lost = f" {members - alive} of {members} seeds diverged." if alive < members else ""
     if share >= 0.9:

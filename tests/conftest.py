@@ -268,11 +268,7 @@ class HandNet(nn.Module):
         self.final = nn.Identity() if plain else TORCH_NORMS[e.norm](e, e.width)
 
     def enter(self, x):
-        if self.e.model == "mlp":
-            return self.stem(x)
-        if self.e.model == "conv":
-            return self.stem(x[:, :, None])
-        return self.stem(F.unfold(x.view(-1, 1, 8, 8), 2, stride=2).mT) + self.position
+        return self.stem(x) + (self.position if self.e.model == "transformer" else 0)
 
     def leave(self, h):
         h = self.final(h)

@@ -2,6 +2,7 @@
 
 import math
 
+from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS
 
@@ -9,10 +10,15 @@ RATES = {"sgd": 0.05, "nesterov": 0.05, "lion": 1e-4}
 PAIRS = [(o, n) for o in OPTIMIZERS for n in NORMS if o in ("sgd", "adam") or n in ("layer", "batch")]
 """Every optimizer with two norms, every norm with two optimizers."""
 
+SOMETIMES = {"loss_online", "acc_online"}
+"""Arrays of a record that only some runs have."""
+
 
 def fitting(settings: dict, width: int = 64) -> dict:
-    """The settings, with the positions that InstanceNorm and the groups that GroupNorm needs."""
+    """The settings, with what a view, InstanceNorm (positions) and GroupNorm (groups) need."""
     added = {}
+    if settings.get("view", "auto") != "auto":
+        added["model"] = next(model for model in MODELS if settings["view"] in MODELS[model].make.views)
     if settings.get("norm") == "instance":
         added["model"] = "conv"
     if settings.get("norm") == "group":

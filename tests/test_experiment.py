@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rows import fitting
 
 from lnres.blocks import PLACEMENTS
-from lnres.data import DATA, SCALERS
+from lnres.data import DATA, SCALERS, STREAMS
 from lnres.experiment import FIELDS, LAST_STEP, MAX_FLOPS, Experiment, read_changes, tell_changes
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS
@@ -19,7 +19,9 @@ from lnres.optim import OPTIMIZERS, SCHEDULES
 from lnres.registry import Registry
 from lnres.residuals import RESIDUALS
 
-REGISTRIES = [NORMS, PLACEMENTS, RESIDUALS, ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, MODELS, DATA, SCALERS]
+REGISTRIES = [
+    NORMS, PLACEMENTS, RESIDUALS, ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, MODELS, DATA, SCALERS, STREAMS,
+]  # fmt: skip
 PICKS = [name for name, spec in FIELDS.items() if "registry" in spec.metadata]
 KNOBS = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
 SWITCHES = [name for name in KNOBS if isinstance(FIELDS[name].default, bool)]

@@ -1,14 +1,11 @@
 """Options of training and of data: each does what it says, per member, and replays exactly."""
 
-import numpy as np
 import pytest
 import torch
 from rows import fitting
-from sklearn import preprocessing
 from torch.nn import functional as F
 from torch.optim import lr_scheduler as torch_schedules
 
-from lnres.data import DATA, SCALERS, Batches
 from lnres.experiment import Experiment
 from lnres.layers import Dropout, Weights
 from lnres.models import MODELS
@@ -17,7 +14,13 @@ from lnres.optim import SCHEDULES, learning_rate
 from lnres.train import KEEP_EVERY, Run
 
 SMALL = {"depth": 2, "width": 8, "batch": 16, "seeds": 2, "record_every": 0}
-RANDOM = [{"dropout": 0.3}, {"drop_path": 0.3}, {"noise": 0.5}, {"label_noise": 0.3}]
+RANDOM = [
+    {"dropout": 0.3},
+    {"drop_path": 0.3},
+    {"noise": 0.5},
+    {"contrast_spread": 0.7},
+    {"label_noise": 0.3},
+]
 
 
 def run_of(steps=0, /, **settings):
@@ -239,7 +242,7 @@ def test_a_member_equals_its_single_run_and_a_replay_its_original(settings, mode
     assert not same(both, run_of(6, model=model))
 
 
-@pytest.mark.parametrize("settings", RANDOM[:3], ids=str)
+@pytest.mark.parametrize("settings", RANDOM[:4], ids=str)
 def test_a_live_change_takes_effect_at_the_next_step_and_replays(settings):
     run, plain = run_of(4), run_of(4)
     run.change(**settings)
@@ -257,95 +260,6 @@ def test_a_fork_from_a_checkpoint_drops_what_the_original_dropped():
     assert same(run.fork(KEEP_EVERY + 6), run)
 
 
-# Noise
-
-
-@pytest.mark.parametrize("share", [0.2, 1.0])
-def test_label_noise_draws_its_share_anew_for_every_norm_alike(share):
-    clean = Batches(Experiment(seeds=2))
-    noisy = [Batches(Experiment(seeds=2, label_noise=share, norm=norm)) for norm in ("layer", "none")]
-    changed = (noisy[0].y != clean.y).float().mean()
-    assert float(changed) == pytest.approx(share * 0.9, abs=0.02)  # one in ten draws its old label
-    assert torch.equal(noisy[0].y, noisy[1].y)
-    assert torch.equal(noisy[0].test_y, clean.test_y)
-    assert torch.equal(Batches(Experiment(seed=1, seeds=1, label_noise=share)).y[0], noisy[0].y[1])
-    assert torch.equal(noisy[0].x, clean.x)
-
-
-def test_input_noise_has_its_size_and_spares_the_test_set():
-    b = Batches(Experiment(seeds=2))
-    (clean, y), (noisy, same_y) = b(3, 400), b(3, 400, 0.5)
-    added = noisy - clean
-    assert torch.equal(y, same_y)
-    assert float(added.std()) == pytest.approx(0.5, rel=0.02)
-    assert abs(float(added.mean())) < 0.01
-    assert not torch.equal(added[0], added[1])
-    assert not torch.equal(added, b(4, 400, 0.5)[0] - b(4, 400)[0])
-    assert torch.equal(run_of(noise=2.0).batches.test_x, run_of().batches.test_x)
-
-
-# Data
-
-SIZES = {  # training and test examples, features, classes
-    "digits": (1297, 500, 64, 10),
-    "wine": (120, 58, 13, 3),
-    "wine_km": (120, 58, 13, 3),
-    "spirals": (700, 300, 2, 2),
-    "moons": (700, 300, 2, 2),
-    "circles": (700, 300, 2, 2),
-    "xor": (700, 300, 2, 2),
-}
-
-
-@pytest.mark.parametrize("data", DATA)
-def test_every_data_row_has_its_size_and_every_class(data):
-    b = Batches(Experiment(data=data, seeds=2))
-    train, test, features, classes = SIZES[data]
-    assert (b.x.shape, b.test_x.shape) == ((2, train, features), (2, test, features))
-    assert (b.features, b.classes) == (features, classes)
-    for y in (*b.y, *b.test_y):
-        assert y.unique().tolist() == list(range(classes))
-        assert y.bincount().min() > 0.6 * len(y) / classes if classes != 3 else True
-
-
-@pytest.mark.parametrize("scaler", SCALERS)
-@pytest.mark.parametrize("data", DATA)
-def test_scalers_know_the_training_split_alone(data, scaler):
-    """Against scikit-learn, fitted on the training split."""
-    raw = Batches(Experiment(data=data, scaler="none", seeds=2))
-    b = Batches(Experiment(data=data, scaler=scaler, seeds=2))
-    for k in range(2):
-        train, test = raw.x[k].double().numpy(), raw.test_x[k].double().numpy()
-        theirs = {
-            "none": lambda x, _: x,
-            "unit": lambda x, train: x / train.max(),
-            "z": lambda x, train: (x - train.mean(0)) / (train.std(0) + 0.01),
-            "minmax": lambda x, train: preprocessing.MinMaxScaler().fit(train).transform(x),
-            "robust": lambda x, train: preprocessing.RobustScaler().fit(train).transform(x),
-            "row": lambda x, _: x / np.linalg.norm(x, axis=1, keepdims=True),
-        }[scaler]
-        for ours, x in ((b.x[k], train), (b.test_x[k], test)):
-            assert torch.isfinite(ours).all()
-            np.testing.assert_allclose(ours, theirs(x, train), rtol=1e-3, atol=1e-4)
-
-
-def test_the_wines_in_other_units_are_the_same_wines():
-    wine, other = (Batches(Experiment(data=data, scaler="none", seeds=1)) for data in ("wine", "wine_km"))
-    factors = torch.tensor([1e-3, 1e6] + [1.0] * 11)
-    torch.testing.assert_close(other.x, wine.x * factors)
-    assert torch.equal(other.y, wine.y)
-
-
-@pytest.mark.parametrize("data", DATA)
-def test_a_network_learns_every_data_row(data):
-    run = run_of(150, data=data, depth=4, width=32, batch=64, optimizer="adam", lr=5e-3)
-    assert float(run.test()[1].min()) > {"spirals": 0.75}.get(data, 0.85)
-    x, y = run.batches.test_x, run.batches.test_y
-    run.weights.training = False
-    losses = F.cross_entropy(run.model(x).transpose(1, 2), y, reduction="none").mean(1)
-    torch.testing.assert_close(run.test()[0], losses.detach(), rtol=1e-4, atol=1e-5)
-
-
 # What cannot be
 
 
@@ -359,7 +273,19 @@ REFUSED = [
         r"norm='instance': model=mlp has no positions .*choose model=conv",
     ),
     ({"model": "conv", "data": "wine"}, r"model='conv': wine has 13 features, .*choose data=digits"),
-    ({"model": "transformer", "data": "xor"}, r"model='transformer': xor has 2 features; choose data=digits"),
+    (
+        {"model": "transformer", "data": "xor"},
+        r"model='transformer': xor has 2 features, .*choose data=digits",
+    ),
+    ({"view": "rows"}, r"view='rows': model=mlp does not look at it so; choose one of auto, vector"),
+    (
+        {"data": "identity", "label_noise": 0.1},
+        r"label_noise=0.1: identity has no classes; choose data=digits",
+    ),
+    (
+        {"data": "identity", "stream": "sorted"},
+        r"stream='sorted': identity has no classes; choose data=digits",
+    ),
 ]
 
 

@@ -359,17 +359,15 @@ def test_losses_equal_a_loop_written_by_hand(optimizer, norm, by_hand, torch_opt
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_test_loss_is_torchs_in_evaluation_mode(norm, by_hand):
     run = trained(experiment(norm=norm), 5)
-    loss, accuracy = run.test()
+    (loss, accuracy), (x, y) = run.test(), run.batches.test()
     for k in range(2):
         net = by_hand(run.weights, run.experiment, k)
         for name, buffer in run.weights.buffers.items():
             path, kind = name.rsplit(".", 1)
             getattr(net.get_submodule(path), kind).copy_(buffer[k, 0])
-        logits = net.eval()(run.batches.test_x[k]).detach()
-        assert float(loss[k]) == pytest.approx(
-            float(F.cross_entropy(logits, run.batches.test_y[k])), abs=1e-5
-        )
-        right = (logits.argmax(1) == run.batches.test_y[k]).float().mean()
+        logits = net.eval()(x[k]).detach()
+        assert float(loss[k]) == pytest.approx(float(F.cross_entropy(logits, y[k])), abs=1e-5)
+        right = (logits.argmax(1) == y[k]).float().mean()
         assert float(accuracy[k]) == pytest.approx(float(right), abs=1 / 400)
 
 
@@ -428,7 +426,7 @@ def test_batches_depend_on_seed_and_step_alone(data):
 
 
 def test_the_split_is_a_split():
-    raw, labels, _ = DATA["digits"].make()
+    raw, labels = DATA["digits"].make()
     b = Batches(Experiment(scaler="none", seeds=2))
     assert (b.x.shape, b.test_x.shape) == ((2, 1297, 64), (2, 500, 64))
     for k in range(2):
