@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
+from rows import SOMETIMES
 
 from lnres.__main__ import main
 from lnres.experiment import Experiment
@@ -51,7 +52,7 @@ def test_train_writes_a_record_and_prints_json(tmp_path):
     assert [len(summary[name]) for name in ("loss_train", "acc_train", "loss_test", "acc_test")] == [2] * 4
     assert "25/25" in done.stderr
     with safetensors.safe_open(path, "np") as file:
-        assert set(file.keys()) == set(CLOCK_OF)
+        assert set(file.keys()) == set(CLOCK_OF) - SOMETIMES
         assert file.get_tensor("loss_train").shape == (25, 2)
 
 
