@@ -2,18 +2,18 @@
 
 import streamlit as st
 
-from lnres.ui.controls import badge, controls, literal, opened
+from lnres.ui.controls import badge, controls, follow, literal, opened, settle
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
 complaints = opened()
 runs = lockstep()
 try:
+    follow(now := [run.now for run in runs.runs])
     with st.sidebar:
         scene = controls()
-    if scene.experiments != [run.experiment for run in runs.runs]:
-        runs.set(scene.experiments)
-    st.query_params.from_dict(scene.query())
+    runs.become(scene.experiments, now)
+    settle(runs.runs)
     st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")
 except ValueError as error:
     st.warning(literal(str(error)))

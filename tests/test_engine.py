@@ -594,15 +594,18 @@ def test_where_only_live_knobs_differ_the_runs_go_on(lockstep):
     assert [len(run.record.events) for run in group.runs] == [1, 1]
 
 
-def test_where_one_has_gone_the_others_go_on(lockstep):
+def test_where_one_has_gone_the_others_go_on_in_any_order(lockstep):
     group = lockstep(FOREVER, FOREVER.replace(norm="rms"), FOREVER.replace(norm="none"))
     until(group, lambda: group.runs[2].record.last_step > 20)
     a, _, c = group.runs
-    group.become([FOREVER, FOREVER.replace(norm="none")])
-    assert group.runs == [a, c]
+    group.become([FOREVER.replace(norm="none"), FOREVER])
+    assert group.runs == [c, a]
     before = c.record.last_step
     until(group, lambda: c.record.last_step > before + 20)
     assert np.array_equal(c.record["step"], np.arange(c.record.last_step + 1))
+    group.change(0, lr=0.01)
+    until(group, lambda: c.record.events)
+    assert not a.record.events
 
 
 def test_anything_else_begins_at_the_first_step(lockstep):

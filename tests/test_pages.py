@@ -1,5 +1,6 @@
 """Every page opens, says what it compares, and answers a wrong link with a sentence."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,88 @@ def test_configurations_are_added_and_removed():
     page = opened(norm="none~layer", depth="4")
     page.button[-1].click().run()
     assert [e.norm for e in shown(page)] == ["none", "layer", "layer"]
-    page.button(key="remove/0").click().run()
+    act(page, 0, "remove")
     assert [e.norm for e in shown(page)] == ["layer", "layer"]
     assert not page.exception
+
+
+def act(page, i, what):
+    page.menu_button(key=f"act/{i}").click(what).run()
+
+
+def test_configurations_are_copied_and_swapped():
+    page = opened(norm="none~layer~rms", depth="4")
+    act(page, 0, "swap")
+    assert [e.norm for e in shown(page)] == ["layer", "none", "rms"]
+    act(page, 2, "copy")
+    assert [e.norm for e in shown(page)] == ["rms", "rms", "rms"]
+
+
+def test_a_locked_configuration_keeps_its_settings():
+    page = opened(norm="none~layer", depth="8")
+    act(page, 1, "lock")
+    page.select_slider(key="knob/depth").set_value(4).run()
+    assert [e.depth for e in shown(page)] == [4, 8]
+    act(page, 0, "swap")
+    act(page, 1, "copy")
+    assert [(e.norm, e.depth) for e in shown(page)] == [("layer", 8), ("none", 4)]
+    act(page, 0, "lock")
+    page.select_slider(key="knob/depth").set_value(2).run()
+    assert [e.depth for e in shown(page)] == [2, 2]
+
+
+def runs():
+    (lockstep,) = local.start().groups.values()
+    return lockstep
+
+
+def reach(step):
+    end = time.monotonic() + 60
+    while min(run.record.last_step for run in runs().runs) < step:
+        assert time.monotonic() < end
+        runs().watched = time.monotonic()  # as a browser would
+        time.sleep(0.05)
+
+
+def test_a_live_knob_changes_the_runs_without_a_new_start():
+    page = opened(norm="none~layer", depth="2", width="8", seeds="1", steps="100000")
+    reach(5)
+    ids = [run.id for run in runs().runs]
+    page.select_slider(key="knob/lr").set_value(0.01).run()
+    assert [run.id for run in runs().runs] == ids
+    reach(max(run.record.last_step for run in runs().runs) + 5)
+    assert [run.now.lr for run in runs().runs] == [0.01, 0.01]
+    page.run()
+    first, second = (run.experiment.changes for run in runs().runs)
+    assert page.query_params["changes"] == (first if first == second else f"{first}~{second}")
+    assert page.select_slider(key="knob/lr").value == 0.01
+    assert [run.id for run in runs().runs] == ids
+
+
+def test_the_link_of_changed_runs_trains_the_same_and_its_widgets_follow():
+    page = opened(depth="2", width="8", seeds="1", changes="30.lr.0.01", steps="100000", norm="layer~rms")
+    assert [run.experiment.changes for run in runs().runs] == ["30.lr.0.01"] * 2
+    page.run()
+    reach(40)
+    ids = [run.id for run in runs().runs]
+    page.run()
+    assert page.select_slider(key="knob/lr").value == 0.01
+    page.run()
+    assert [run.id for run in runs().runs] == ids
+    assert page.query_params["changes"] == "30.lr.0.01"
+    assert "lr" not in page.query_params
+
+
+def test_a_fork_gets_a_configuration_of_its_own():
+    page = opened(depth="2", width="8", seeds="1", steps="100000")
+    reach(20)
+    runs().fork(0, 10, lr=0.01)
+    page.run()
+    assert [page.select_slider(key=f"knob/lr/{i}").value for i in (0, 1)] == [0.05, 0.01]
+    assert page.query_params["changes"] == "~10.lr.0.01"
+    reach(20)
+    page.select_slider(key="knob/lr/0").set_value(0.1).run()
+    assert [run.now.lr for run in runs().runs] == [0.1, 0.01]
 
 
 # --------------------------------------------------------------------------------------------- wrong links

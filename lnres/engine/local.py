@@ -42,7 +42,12 @@ class Seen:
     @property
     def now(self) -> "Experiment":
         """What the next step will be made with."""
-        return self.experiment.at(max(self.record.last_step, 0)).replace(**self.asked)
+        return self.experiment.at(self.record.last_step + 1).replace(**self.asked)
+
+    @property
+    def told(self) -> "Experiment":
+        """What would give the same record again."""
+        return self.experiment.change(self.record.last_step + 1, **self.asked)
 
 
 def _serve(pipe, folder: str) -> None:
@@ -170,29 +175,32 @@ class Lockstep:
             self.process.send("play" if play else "step", self.key)
             self._tell()
 
-    def become(self, experiments: "Sequence[Experiment]") -> None:
-        """Show these: go on where only live knobs differ or one has gone, else train from the first step.
+    def become(self, experiments: "Sequence[Experiment]", seen: "Sequence[Experiment]" = ()) -> None:
+        """Show these: go on where only live knobs, order or number differ, else train from the first step.
 
-        ``ValueError`` if one costs too much.
+        ``seen`` is what whoever chose them believed to be trained. ``ValueError`` if one costs too much.
         """
-        wanted, have = list(experiments), [(run.now, run.experiment) for run in self.runs]
-        live = [self._live(run, new) for run, new in zip(self.runs, wanted, strict=False)]
-        if len(wanted) == len(have) and None not in live:
-            for index, values in enumerate(live):
-                if values:
-                    self.change(index, **values)
-            return
-        for gone in range(len(have)):
-            kept = have[:gone] + have[gone + 1 :]
-            if len(kept) == len(wanted) and all(new in old for new, old in zip(wanted, kept, strict=True)):
-                return self.remove(gone)
+        wanted, seen = list(experiments), list(seen) or [run.now for run in self.runs]
+        if len(wanted) == len(seen) == len(self.runs):
+            changes = [self._live(*both) for both in zip(self.runs, seen, wanted, strict=True)]
+            if None not in changes:
+                for index, values in enumerate(changes):
+                    if values:
+                        self.change(index, **values)
+                return
+        order = []
+        for new in wanted:
+            same = (
+                i for i, run in enumerate(self.runs) if i not in order and new in (seen[i], run.experiment)
+            )
+            order += [*same][:1]
+        if 0 < len(order) == len(wanted):
+            return self.arrange(order)
         self.set(wanted)
 
-    def _live(self, run: Seen, wanted: "Experiment") -> dict | None:
+    def _live(self, run: Seen, seen: "Experiment", wanted: "Experiment") -> dict | None:
         """The live knobs in which a run is to change, None if it would have to be another run."""
-        if wanted in (run.now, run.experiment):
-            return {}
-        names = run.now.differing(wanted)
+        names = [] if wanted == run.experiment else seen.differing(wanted)
         return {n: getattr(wanted, n) for n in names} if set(names) <= set(wanted.live()) else None
 
     def _name(self) -> None:
@@ -258,13 +266,13 @@ class Lockstep:
             self.version += 1
             self._send("fork", index, self.runs[-1].id, step, values)
 
-    def remove(self, index: int) -> None:
-        """Train and show a run no longer."""
+    def arrange(self, order: list[int]) -> None:
+        """Go on with these of the runs, in this order."""
         with self.engine.lock:
-            del self.runs[index]
+            self.runs = [self.runs[i] for i in order]
             self._name()
             self.version += 1
-            self._send("remove", index)
+            self._send("arrange", order)
 
     def hold(self, unwatched: bool) -> None:
         """Nobody looks: stand still without being paused; somebody looks again: go on."""

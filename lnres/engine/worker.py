@@ -67,11 +67,12 @@ class Group:
         self.seen.append(step - 1)
         self.frames.append([])
 
-    def remove(self, index: int) -> None:
-        """One run less."""
-        self.store.drop(self.ids[index])
+    def arrange(self, order: list[int]) -> None:
+        """Go on with these of the runs, in this order."""
+        for gone in set(range(len(self.ids))) - set(order):
+            self.store.drop(self.ids[gone])
         for of_runs in (self.runs, self.ids, self.seen, self.frames):
-            del of_runs[index]
+            of_runs[:] = [of_runs[i] for i in order]
 
     def behind(self) -> int | None:
         """Which run is to step next, None if all have reached the goal."""
@@ -136,7 +137,7 @@ class Worker:
         self.groups: dict[str, Group] = {}
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out a command: ``open close play pause step pace change fork remove``; failing is told."""
+        """Carry out a command: ``open close play pause step pace change fork arrange``; failing is told."""
         try:
             if command == "open":
                 self.groups[key] = Group(args[0], self.store)
@@ -156,8 +157,8 @@ class Worker:
                     group.change(*args)
                 elif command == "fork":
                     group.fork(*args)
-                elif command == "remove":
-                    group.remove(*args)
+                elif command == "arrange":
+                    group.arrange(*args)
         except Exception as error:
             self.emit("failed", key, f"{error}")
 

@@ -1,9 +1,11 @@
 """Controls drawn from the fields of an experiment, and the link that says the same."""
 
 import re
+from collections.abc import Sequence
 
 import streamlit as st
 
+from lnres.engine.local import Seen
 from lnres.experiment import DIALS, FIELDS, Experiment, text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
@@ -11,6 +13,8 @@ from lnres.scene import MOST, Scene
 from lnres.ui.explain import explain
 
 LETTERS = "ABCD"
+VIEW = "panels", "big", "at"  # what an address says of the view: it is the player's own
+SETTINGS = [name for name in FIELDS if name != "changes"]  # changes are made by hand, while a run goes on
 FRONT = "depth", "width", "lr", "batch"
 
 SCENES = Registry("scene")
@@ -79,7 +83,7 @@ def _start(scene: Scene) -> None:
     for key in [key for key in st.session_state if str(key).startswith("knob/")]:
         del st.session_state[key]
     st.session_state.scene = scene
-    st.session_state.compared = [name for name in FIELDS if name in scene.apart - set(DIALS)]
+    st.session_state.compared = [name for name in SETTINGS if name in scene.apart - set(DIALS)]
 
 
 def _choose() -> None:
@@ -87,18 +91,57 @@ def _choose() -> None:
         _start(Scene.read(dict(pair.split("=") for pair in SCENES[chosen].make.split("&")))[0])
 
 
+def _show(experiments: list[Experiment]) -> None:
+    _start(Scene(experiments, set(st.session_state.scene.apart)))
+
+
 def _add() -> None:
-    _start(Scene([*st.session_state.scene.experiments, st.session_state.scene.experiments[-1]],
-                 st.session_state.scene.apart))  # fmt: skip
-
-
-def _remove(i: int) -> None:
-    rest = [e for k, e in enumerate(st.session_state.scene.experiments) if k != i]
-    _start(Scene(rest, st.session_state.scene.apart))
+    _show([*st.session_state.scene.experiments, st.session_state.scene.experiments[-1]])
 
 
 def _set_apart() -> None:
     _start(Scene(st.session_state.scene.experiments, set(DIALS) | set(st.session_state.compared)))
+
+
+def _locked() -> set[int]:
+    """Which configurations keep all their settings, whatever is set for all."""
+    return st.session_state.setdefault("locked", set())
+
+
+ACTS = Registry("act")
+
+
+@ACTS.add("copy", "Copy to the others")
+def _copy(all_of_them: list, i: int) -> list:
+    """All configurations become this one."""
+    return [e if k in _locked() else all_of_them[i] for k, e in enumerate(all_of_them)]
+
+
+@ACTS.add("swap", "Swap with the next")
+def _swap(all_of_them: list, i: int) -> list:
+    """This configuration and the next change places."""
+    k = (i + 1) % len(all_of_them)
+    order = {i: k, k: i}
+    st.session_state.locked = {order.get(locked, locked) for locked in _locked()}
+    return [all_of_them[order.get(j, j)] for j in range(len(all_of_them))]
+
+
+@ACTS.add("lock", "Lock or unlock")
+def _lock(all_of_them: list, i: int) -> list:
+    """Nothing that is set for all changes it; locked again, it is free."""
+    st.session_state.locked = _locked() ^ {i}
+    return all_of_them
+
+
+@ACTS.add("remove", "Remove")
+def _remove(all_of_them: list, i: int) -> list:
+    """The others go on."""
+    st.session_state.locked = {k - (k > i) for k in _locked() - {i}}
+    return [e for k, e in enumerate(all_of_them) if k != i] or all_of_them
+
+
+def _act(i: int) -> None:
+    _show(ACTS[st.session_state[f"act/{i}"]].make(st.session_state.scene.experiments, i))
 
 
 def literal(sentence: str) -> str:
@@ -110,7 +153,7 @@ def opened() -> list[str]:
     """On a visitor's first run: read the address; returns a sentence for everything in it that was wrong."""
     if "scene" in st.session_state:
         return []
-    query = {name: st.query_params[name] for name in st.query_params}
+    query = {name: value for name, value in st.query_params.items() if name not in VIEW}
     if not query:
         query = dict(pair.split("=") for pair in SCENES["start"].make.split("&"))
     scene, complaints = Scene.read(query)
@@ -118,10 +161,24 @@ def opened() -> list[str]:
     return complaints
 
 
+def follow(now: list[Experiment]) -> None:
+    """Let the widgets show what the runs are trained with, where that changed on its own: by a fork, say."""
+    if now and now != st.session_state.get("now", now):
+        _start(Scene(now, st.session_state.scene.apart | set(now[0].differing(*now[1:]))))
+
+
+def settle(runs: Sequence[Seen]) -> None:
+    """Write into the address what is trained, and remember it; what the address says of the view stays."""
+    st.session_state.now = [run.now for run in runs]
+    view = {name: value for name, value in st.query_params.items() if name in VIEW}
+    st.query_params.from_dict(Scene([run.told for run in runs]).query() | view)
+
+
 def controls() -> Scene:
     """Draw all controls into the sidebar and return the scene they show."""
     scene: Scene = st.session_state.scene
-    first = scene.experiments[0]
+    free = [e for i, e in enumerate(scene.experiments) if i not in _locked()]
+    first = (free or scene.experiments)[0]
     values = [{} for _ in scene.experiments]
 
     st.selectbox(
@@ -129,7 +186,7 @@ def controls() -> Scene:
         placeholder="Choose a question ...", on_change=_choose, label_visibility="collapsed",
     )  # fmt: skip
     explain()
-    apart = [name for name in FIELDS if name in scene.apart]
+    apart = [name for name in SETTINGS if name in scene.apart]
     for i, experiment in enumerate(scene.experiments):
         with st.container(border=True, gap="xxsmall", key=f"configuration-{LETTERS[i]}"):
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xxsmall"):
@@ -137,9 +194,12 @@ def controls() -> Scene:
                 for name in ("norm", "residual"):
                     values[i][name] = widget(name, f"knob/{name}/{i}", getattr(experiment, name), bare=True)
                 if len(scene.experiments) > 1:
-                    st.button(
-                        "×", key=f"remove/{i}", type="tertiary", on_click=_remove, args=(i,), help="Remove"
-                    )
+                    st.menu_button(
+                        "⋯", list(ACTS), key=f"act/{i}", format_func=lambda n: ACTS[n].label,
+                        type="tertiary", on_click=_act, args=(i,), help=f"What to do with {LETTERS[i]}",
+                    )  # fmt: skip
+            if i in _locked():
+                st.caption(f"locked: {experiment.label()}")
             values[i]["placement"] = experiment.placement
             if values[i]["norm"] != "none":
                 values[i]["placement"] = widget(
@@ -155,12 +215,12 @@ def controls() -> Scene:
     for name in FRONT:
         if name not in scene.apart:
             shared[name] = widget(name, f"knob/{name}", getattr(first, name))
-    rest = [name for name in FIELDS if name not in scene.apart and name not in FRONT]
+    rest = [name for name in SETTINGS if name not in scene.apart and name not in FRONT]
     more = st.expander("More settings", key="more", on_change="rerun")
     if more.open:  # two dozen widgets would double the time of every rerun
         with more:
             st.multiselect(
-                "Set one by one", [n for n in FIELDS if n not in DIALS],
+                "Set one by one", [n for n in SETTINGS if n not in DIALS],
                 format_func=lambda n: FIELDS[n].metadata["label"], key="compared", on_change=_set_apart,
             )  # fmt: skip
             for group in dict.fromkeys(FIELDS[name].metadata["group"] for name in rest):
@@ -169,5 +229,9 @@ def controls() -> Scene:
                 shared |= {name: widget(name, f"knob/{name}", getattr(first, name)) for name in inside}
     else:
         shared |= {name: getattr(first, name) for name in rest}
-    scene.experiments = [Experiment(**shared | own) for own in values]
+    made = [Experiment(**shared | own) for own in values]
+    scene.experiments = [
+        old if i in _locked() or new == old.at(-1) else new  # an address may say what changes on the way
+        for i, (old, new) in enumerate(zip(scene.experiments, made, strict=True))
+    ]
     return scene
