@@ -322,27 +322,41 @@ class Linear:
         offset = drawn(bias_std, law) if bias_std else constant(bias)
         weights.add(self, "bias", f"{name}.bias", (1, fan_out), offset)
 
+    def matrix(self) -> Tensor:
+        """W, (S, n_in, n_out): V through its norm where it has one."""
+        return self.norm(self.weight) if self.norm else self.weight
+
     def __call__(self, x: Tensor) -> Tensor:
-        weight = self.norm(self.weight) if self.norm else self.weight
         if x.ndim == 3:
-            return torch.baddbmm(self.bias, x, weight)
-        return torch.baddbmm(self.bias, x.flatten(1, -2), weight).unflatten(1, x.shape[1:-1])
+            return torch.baddbmm(self.bias, x, self.matrix())
+        return torch.baddbmm(self.bias, x.flatten(1, -2), self.matrix()).unflatten(1, x.shape[1:-1])
 
 
 class Conv(Linear):
     """A 3 x 3 convolution of square images, zero padded: (S, B, P, n_in) -> (S, B, P, n_out), P = side².
 
-    The nine shifted images side by side are the input of one linear layer; W is (S, 9 n_in, n_out), the
-    positions of the kernel row by row, its input features within each.
+    W is (S, 9 n_in, n_out), the positions of the kernel row by row, its input features within each. Members
+    are the groups of one convolution. Each is two groups, half of the batch each: a convolution of a single
+    group may take another kernel and round otherwise, and a member has to equal the run of its seed alone.
     """
 
     reach = 9
 
     def __call__(self, x: Tensor) -> Tensor:
-        side = math.isqrt(x.shape[2])
-        padded = torch.nn.functional.pad(x.unflatten(2, (side, side)), (0, 0, 1, 1, 1, 1))
-        shifted = [padded[:, :, i : i + side, j : j + side] for i in range(3) for j in range(3)]
-        return super().__call__(torch.cat(shifted, dim=-1).flatten(2, 3))
+        (members, batch, positions, n), side = x.shape, math.isqrt(x.shape[2])
+        halves = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1)) if batch % 2 else x
+        images = halves.unflatten(1, (2, -1)).permute(2, 3, 0, 1, 4).reshape(-1, side, side, members * 2 * n)
+        kernels = self.matrix().view(members, 1, 3, 3, n, -1).expand(-1, 2, -1, -1, -1, -1)
+        y = torch.nn.functional.conv2d(
+            images.permute(0, 3, 1, 2),
+            kernels.permute(0, 1, 5, 4, 2, 3).reshape(-1, n, 3, 3),
+            self.bias.expand(-1, 2, -1).flatten(),
+            padding=1,
+            groups=2 * members,
+        )  # (B / 2, S 2 n_out, side, side), features last in memory
+        y = y.permute(0, 2, 3, 1).reshape(len(y), positions, members, 2, -1)
+        y = y.permute(2, 3, 0, 1, 4).flatten(1, 2)
+        return y[:, :batch] if batch % 2 else y
 
 
 class Attention:
@@ -360,11 +374,14 @@ class Attention:
         self.tell = Linear(weights, f"{name}.last", features, features, last, norm=norm)
 
     def __call__(self, x: Tensor, inside: Callable = lambda mixed: mixed) -> Tensor:
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(2, 3) for part in self.ask(x).chunk(3, dim=-1)
-        )  # each (S, B, heads, P, n / heads)
-        mixed = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=-1) @ v
-        return self.tell(inside(mixed.transpose(2, 3).flatten(-2)))
+        (members, batch, positions, _), heads = x.shape, self.heads
+        q, k, v = (  # each (S B heads, P, n / heads), copied: a view of one example would round otherwise
+            part.unflatten(-1, (heads, -1)).transpose(2, 3).contiguous().flatten(0, 2)
+            for part in self.ask(x).chunk(3, dim=-1)
+        )
+        mixed = torch.softmax((q / math.sqrt(q.shape[-1])) @ k.mT, dim=-1) @ v
+        mixed = mixed.view(members, batch, heads, positions, -1).transpose(2, 3).contiguous()
+        return self.tell(inside(mixed.flatten(-2)))
 
 
 class Dropout:

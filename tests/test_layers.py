@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 from rows import fitting
+from torch.nn import functional as F
 
 from lnres.experiment import Experiment
-from lnres.layers import ACTIVATIONS, INITS, Linear, Weights, generator, second_moment
+from lnres.layers import ACTIVATIONS, INITS, Attention, Conv, Linear, Weights, generator, second_moment
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS
 from lnres.train import Run, probe
@@ -171,3 +172,68 @@ def test_padding_stays_zero():
     used = sum(value.numel() for value, _ in run.weights.named().values())
     assert used < run.weights.flat.numel()
     assert not run.weights.flat.detach()[used:].any()
+
+
+LAW = 0.3, 0.1, "normal"
+LAYERS = {
+    "conv 2 to 4": lambda weights: Conv(weights, "layer", 2, 4, LAW),
+    "conv 8 to 8": lambda weights: Conv(weights, "layer", 8, 8, LAW),
+    "conv 24 to 16": lambda weights: Conv(weights, "layer", 24, 16, LAW),
+    "attention 8 / 2": lambda weights: Attention(weights, "layer", 8, 2, LAW, LAW),
+    "attention 16 / 16": lambda weights: Attention(weights, "layer", 16, 16, LAW, LAW),
+}
+FEATURES = {"conv 2 to 4": 2, "conv 24 to 16": 24, "attention 16 / 16": 16}
+
+
+def passed(name, seeds, x, key="g"):
+    """Output, gradient of the input and of every parameter, for members of these seeds."""
+    weights = Weights(seeds)
+    layer = LAYERS[name](weights)
+    weights.pack()
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    y.backward(torch.stack([torch.randn(y.shape[1:], generator=generator(s, key)) for s in seeds]))
+    return y.detach(), x.grad, *(gradient for _, gradient in weights.named().values())
+
+
+@pytest.mark.parametrize("batch", [1, 5, 16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_member_of_a_layer_over_positions_equals_the_layer_alone(name, batch):
+    shape = batch, 16, FEATURES.get(name, 8)
+    x = torch.stack([torch.randn(shape, generator=generator(s, "x")) for s in range(5)])
+    together = passed(name, range(5), x)
+    for k in (0, 4):
+        for ours, alone in zip(together, passed(name, [k], x[k : k + 1]), strict=True):
+            assert torch.equal(ours[k], alone[0])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_nan_in_one_member_leaves_the_others_alone(name):
+    x = torch.randn(3, 6, 16, FEATURES.get(name, 8), generator=generator("x"))
+    whole = passed(name, range(3), x)
+    x[1] = torch.nan
+    for with_nan, without in zip(passed(name, range(3), x), whole, strict=True):
+        assert torch.equal(with_nan[::2], without[::2])
+        assert with_nan[1].isnan().any() or torch.equal(with_nan[1], without[1])  # a bias's does not see x
+
+
+@pytest.mark.parametrize(("batch", "side"), [(6, 8), (7, 5)])
+def test_convolution_and_its_gradients_are_torchs(batch, side):
+    weights = Weights(range(2))
+    layer = Conv(weights, "layer", 3, 5, LAW)
+    weights.pack()
+    x = torch.randn(2, batch, side * side, 3, generator=generator("x")).requires_grad_()
+    y = layer(x)
+    cotangent = torch.randn(y.shape, generator=generator("g"))
+    y.backward(cotangent)
+    for k in range(2):
+        image = x[k].detach().mT.unflatten(2, (side, side)).requires_grad_()
+        kernel = layer.weight[k].detach().unflatten(0, (3, 3, 3)).permute(3, 2, 0, 1).requires_grad_()
+        bias = layer.bias[k, 0].detach().requires_grad_()
+        expected = F.conv2d(image, kernel, bias, padding=1)
+        expected.backward(cotangent[k].mT.unflatten(2, (side, side)))
+        torch.testing.assert_close(y[k], expected.flatten(2).mT, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(x.grad[k], image.grad.flatten(2).mT, rtol=1e-5, atol=1e-5)
+        ours = layer.weight.grad[k].unflatten(0, (3, 3, 3)).permute(3, 2, 0, 1)
+        torch.testing.assert_close(ours, kernel.grad, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(layer.bias.grad[k, 0], bias.grad, rtol=1e-4, atol=1e-4)

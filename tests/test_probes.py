@@ -110,7 +110,7 @@ def test_gradients_equal_autograd_by_hand(dials, by_hand):
             np.testing.assert_allclose(seen[name][:, k], expected, rtol=1e-4, atol=1e-6, err_msg=name)
         for i, (skip, branch) in enumerate(zip(book.skip, book.branch, strict=True)):
             expected = F.cosine_similarity(skip, branch, dim=-1).mean()
-            assert seen["skip_branch_cosine"][i, k] == pytest.approx(float(expected), abs=1e-4)
+            assert seen["skip_branch_cosine"][i, k] == pytest.approx(float(expected), abs=2e-4)
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)
