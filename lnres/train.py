@@ -257,7 +257,8 @@ class Run:
 def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     """A network at init, for theory: Gaussian inputs straight into h_0, a Gaussian cotangent from h_L.
 
-    Neither stem nor head takes part. Arrays are (L+1, S) or (L, S); ``grad_norm`` is the root mean square
+    Neither stem nor head takes part; statistics are those of the batch, and dropout and drop path act, as in
+    training. Arrays are (L+1, S) or (L, S); ``grad_norm`` is the root mean square
     over examples of the norm of what arrives from a cotangent of independent standard normal entries.
     """
     e, device = experiment, where(experiment.device)
@@ -269,6 +270,7 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     weights = Weights(e.member_seeds, device)
     model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
+    weights.live = {"dropout": e.dropout, "drop_path": e.drop_path}
     shape = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
     def normal(name: str) -> Tensor:

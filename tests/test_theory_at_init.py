@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from lnres.experiment import Experiment
-from lnres.layers import generator
-from lnres.train import probe
+from lnres.layers import Weights, generator
+from lnres.models import MODELS
+from lnres.train import Run, probe
 
 ENDS, COUNTED = 5, 30
 PLAIN = {"residual": "none", "layers": 1, "depth": COUNTED + 2 * ENDS, "width": 512, "seeds": 8, "batch": 8}
@@ -26,7 +27,7 @@ def kappa1(c):
 
 
 def kappa0(c):
-    return (math.pi - math.acos(c)) / math.pi
+    return (math.pi - np.arccos(c)) / math.pi
 
 
 @lru_cache
@@ -52,6 +53,17 @@ def close(value, expected, tolerance=0.015):
     assert value == pytest.approx(expected, rel=tolerance)
 
 
+NARROW = {"norm": "none", "init": "he", "residual": "none", "layers": 1, "depth": 20, "width": 64, "batch": 1}
+
+
+def test_c01_c02_he_keeps_the_mean_power_and_what_it_scatters():
+    """Of the layers of hundreds of narrow nets; a layer behind ReLU scatters by 5/n."""
+    nets = [power(**NARROW, seeds=64, seed=first) for first in range(0, 512, 64)]
+    ratios = np.concatenate([(net[2:] / net[1:-1]).ravel() for net in nets])
+    close(ratios.mean(), 1)
+    close(64 * ratios.var(), 5, 0.05)
+
+
 def test_c03_xavier_and_relu_halve_the_power_per_layer():
     close(1 / rate(power(norm="none", init="xavier", **PLAIN)), 1 / 2)
 
@@ -69,6 +81,46 @@ def test_c04_relu_draws_all_inputs_together(norm, init):
     for layer in range(13):
         assert cosine[layer] == pytest.approx(pairs.mean(), abs=0.01), layer
         pairs = kappa1(pairs)
+
+
+@pytest.mark.parametrize("batch", [8, 128])
+def test_c32_batch_norm_keeps_all_inputs_apart(batch):
+    settings = PLAIN | {"batch": batch, "depth": 25, "norm": "batch", "placement": "inner"}
+    cosine = measured(**settings)["cosine"].mean(1)
+    np.testing.assert_allclose(cosine[1:], kappa1(-1 / (batch - 1)), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("residual", "placement"), [("none", "inner"), ("scaled", "pre"), ("identity", "pre")]
+)
+def test_c05_gradients_of_different_inputs_turn_apart(residual, placement):
+    """From the same cotangent for all inputs, with unit branches W2 ReLU(W1 h)."""
+    norm = {"none": "none", "scaled": "none", "identity": "layer"}[residual]
+    e = Experiment(depth=6, width=512, batch=6, seeds=24, norm=norm, residual=residual,
+                   placement=placement, alpha=1.0)  # fmt: skip
+    weights = Weights(e.member_seeds)
+    model = MODELS["mlp"].make(weights, e, e.width, 1)
+    weights.pack()
+    x = torch.stack([torch.randn(6, 512, generator=generator(s, "input")) for s in e.member_seeds])
+    x.requires_grad_()
+    u = torch.stack([torch.randn(1, 512, generator=generator(s, "cotangent")) for s in e.member_seeds])
+    model.stream(x).backward(u.expand_as(x))
+    apart = ~torch.eye(6, dtype=torch.bool)
+
+    def cosines(rows):
+        rows = rows.detach().double() / rows.detach().double().norm(dim=-1, keepdim=True)
+        return (rows @ rows.mT)[:, apart].numpy()
+
+    c, expected = cosines(x), 1.0
+    for block in range(6):
+        forward, backward = kappa1(c), kappa0(c)
+        if residual == "none":
+            c, factor = forward, backward
+        else:
+            weight = 1 if residual == "scaled" else block + 1  # the stream's power over the branch's
+            c, factor = (weight * c + forward) / (weight + 1), (weight + backward) / (weight + 1)
+        expected = expected * factor
+    assert cosines(x.grad).mean() == pytest.approx(expected.mean(), abs=0.02)
 
 
 NODES = np.polynomial.hermite_e.hermegauss(99)
@@ -91,6 +143,56 @@ def test_c07_c08_a_tanh_network_settles_and_its_gradient_follows_chi(sigma_w2, s
     settled = power(**settings)[10:].mean()  # of the activations: E tanh² = (q* - σ_b²) / σ_w²
     close(sigma_w2 * settled + sigma_b2, q)
     close(rate(grad(**settings)), chi)
+
+
+def test_c06_on_the_critical_line_the_tanh_gradient_keeps_its_size():
+    settings = {"norm": "none", "activation": "tanh", "init": "meanfield", "sigma_w2": 1.76, "sigma_b2": 0.05}
+    close(rate(grad(**(PLAIN | {"depth": 50} | settings))), 1)
+
+
+def joint(c, q, f):
+    """E f(a) f(b) of two normal variables of variance q and correlation c."""
+    (a, weight), other = NODES, np.sqrt(max(0.0, 1 - c * c))
+    b = c * a[:, None] + other * a
+    values = f(np.sqrt(q) * a)[:, None] * f(np.sqrt(q) * b)
+    return float((weight[:, None] * weight * values).sum() / weight.sum() ** 2)
+
+
+@pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(3.0, 0.3), (4.0, 0.05), (1.5, 0.2)])
+def test_c10_tanh_inputs_meet_at_a_correlation_of_their_own(sigma_w2, sigma_b2):
+    """Two chaotic points and an ordered one, where all inputs become one."""
+    q, c = 1.0, 0.5
+    for _ in range(300):
+        q = sigma_w2 * joint(1.0, q, np.tanh) + sigma_b2
+    for _ in range(300):
+        c = (sigma_w2 * joint(c, q, np.tanh) + sigma_b2) / q
+    settings = PLAIN | {"norm": "none", "activation": "tanh", "init": "meanfield", "depth": 40}
+    seen = measured(**settings, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
+    size, alike = seen["act_rms"][-15:] ** 2, seen["cosine"][-15:]  # of the activations
+    among = (sigma_w2 * size * alike + sigma_b2) / (sigma_w2 * size + sigma_b2)  # of the pre-activations
+    assert among.mean() == pytest.approx(c, abs=0.01)
+
+
+def test_c09_c10_in_the_ordered_phase_inputs_meet_at_the_rate_of_the_gradient():
+    """1 - c shrinks by χ1 per layer: the depth scale is -1/log χ1 for both."""
+    settings = PLAIN | {"norm": "none", "activation": "tanh", "init": "meanfield", "depth": 30}
+    settings |= {"sigma_w2": 1.5, "sigma_b2": 0.2}
+    apart = 1 - measured(**settings)["cosine"].mean(1)
+    close((apart[20] / apart[10]) ** 0.1, rate(grad(**settings)), 0.03)
+
+
+@pytest.mark.parametrize("batch", [5, 8, 64])
+def test_c12_batch_norm_of_a_linear_network_explodes_too(batch):
+    settings = PLAIN | {"batch": batch, "depth": 25, "norm": "batch", "activation": "identity"}
+    close(rate(grad(**settings, placement="inner")), (batch - 2) / (batch - 3))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_dropout_lets_signal_and_gradient_grow_by_what_it_scales_up(share):
+    """A layer behind ReLU and dropout has 1/(1-p) times the power, in both directions."""
+    settings = PLAIN | {"norm": "none", "init": "he", "batch": 32, "dropout": share}
+    close(1 / rate(power(**settings)), 1 / (1 - share))
+    close(rate(grad(**settings)), 1 / (1 - share))
 
 
 @pytest.mark.parametrize("batch", [8, 64])
@@ -117,6 +219,30 @@ def test_c14_biases_take_their_share(sigma_w2, sigma_b2):
 def test_c15_layer_norm_behind_relu_explodes_slowly(gain):
     profile = grad(norm="layer", placement="activated", init="he", gain=gain, **PLAIN)
     close(rate(profile), math.pi / (math.pi - 1))
+
+
+@pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(2.0, 0.0), (2.0, 0.1), (1.0, 0.5)])
+def test_c16_layer_norm_before_tanh_depends_on_the_ratio_of_the_variances(sigma_w2, sigma_b2):
+    a, t = gaussian_mean(lambda z: np.cosh(z) ** -4), gaussian_mean(lambda z: np.tanh(z) ** 2)
+    settings = {"init": "meanfield", "sigma_w2": sigma_w2, "sigma_b2": sigma_b2, "activation": "tanh"}
+    profile = grad(norm="layer", placement="inner", **settings, **PLAIN)
+    close(rate(profile), sigma_w2 * a / (sigma_w2 * t + sigma_b2))
+
+
+@pytest.mark.parametrize("norm", ["layer", "rms", "batch"])
+def test_c30_behind_the_weights_a_norm_makes_their_scale_a_matter_of_the_gradient_alone(norm):
+    """f(aW) = f(W) and ‖grad W‖ = a ‖grad aW‖, with no part of it along W."""
+    runs = []
+    for gain in (1.0, 4.0):
+        runs.append(Run(Experiment(depth=3, width=16, layers=1, residual="none", placement="inner", norm=norm,
+                                   gain=gain, eps=0, batch=16, seeds=2)))  # fmt: skip
+        next(runs[-1])
+    for name, (_, gradient) in runs[0].weights.named().items():
+        if name.startswith("blocks") and name.endswith("weight"):
+            torch.testing.assert_close(gradient, 4 * runs[1].weights.named()[name][1], rtol=1e-3, atol=1e-6)
+            w = Run(runs[0].experiment).weights.named()[name][0].detach()
+            cosine = (w * gradient).sum((1, 2)) / w.norm(dim=(1, 2)) / gradient.norm(dim=(1, 2))
+            assert cosine.abs().max() < 1e-4
 
 
 def test_c17_a_bare_skip_doubles_variance_and_gradient_per_block():
@@ -162,6 +288,15 @@ def test_c19_pre_norm_gradient_grows_like_the_stream_above():
     above, here = v0 + np.arange(1, 17), v0 + np.arange(16)
     np.testing.assert_allclose(profile[:-1] / profile[1:], above / here, rtol=0.015)
     close(profile[0] / profile[-1], (v0 + 16) / v0, 0.05)
+
+
+@pytest.mark.parametrize("depth", [8, 32])
+def test_c20_pre_batch_norm_gradients_grow_faster_than_pre_layer_norms(depth):
+    a, settings = 1 - 1 / math.pi, PRE | {"norm": "batch", "batch": 256, "depth": depth, "seeds": 8}
+    np.testing.assert_allclose(power(**settings).mean(1), 1 + np.arange(depth + 1), rtol=0.03)
+    profile, below = grad(**settings).mean(1), np.arange(depth)
+    expected = np.prod((2 + a * below) / (1 + a * below))
+    assert math.log(profile[0] / profile[-1]) == pytest.approx(math.log(expected), rel=0.03)
 
 
 def test_c21_post_norm_keeps_the_gradient_per_block():
