@@ -6,11 +6,13 @@ import itertools
 import multiprocessing
 import os
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lnres.engine.store import Store
@@ -56,6 +58,16 @@ def _serve(pipe, folder: str) -> None:
     serve(pipe, folder)
 
 
+@contextlib.contextmanager
+def _no_main():
+    """Within: what is spawned does not run the main module again, which Streamlit makes the page's script."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class Process:
     """One worker process and the way to talk to it."""
 
@@ -63,7 +75,8 @@ class Process:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other, str(store.folder)), daemon=True)
-        self.process.start()
+        with _no_main():
+            self.process.start()
         other.close()
         self._lock = threading.Lock()
 
