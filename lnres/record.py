@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 # Each array grows by one row per tick of one of three clocks; the clock's own array holds the steps.
 CLOCKS = {
     "step": ("loss_train", "acc_train", "loss_online", "acc_online"),
-    "test_step": ("loss_test", "acc_test"),
+    "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch"),
     "probe_step": (
         "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
         "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",

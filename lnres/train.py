@@ -13,6 +13,7 @@ from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
 from lnres.layers import ACTIVATIONS, Weights, generator
 from lnres.models import MODELS
+from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, learning_rate, stepper
 from lnres.probes import Scratch, Tape, Updates, activations, gradients
 from lnres.record import Frame
@@ -102,6 +103,8 @@ class Run:
         if measure and (t in FIRST_TESTS or t % TEST_EVERY == 0):
             loss, accuracy = self.test()
             arrays |= {"test_step": torch.tensor(t), "loss_test": loss, "acc_test": accuracy}
+            if "b" in NORMS[e.norm].make.over:
+                arrays["loss_batch"], arrays["acc_batch"] = self.test(own_statistics=True)
         if all(self.diverged):  # NaN stays NaN: nothing is left to compute
             nothing = torch.full((e.seeds,), torch.nan)
             names = ("train", "online") if self.batches.stream.online else ("train",)
@@ -184,14 +187,20 @@ class Run:
         """Within: training or evaluation mode; ``keep`` puts running statistics back afterwards."""
         return Mode(self.weights, training, keep)
 
-    def test(self) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy (S,) of each member on its own test split, in evaluation mode."""
-        return self.judged(*self.batches.test(**self.experiment.shifts("test")))
+    def test(self, own_statistics: bool = False) -> tuple[Tensor, Tensor]:
+        """Loss and accuracy (S,) of each member on its own test split, in evaluation mode.
+
+        With ``own_statistics`` a BatchNorm normalizes the split by its own mean and variance, not by those
+        remembered from training: where that is much better, what it remembers is stale.
+        """
+        self.weights.live = {}  # no dropout in either mode
+        x, y = self.batches.test(**self.experiment.shifts("test"))
+        return self.judged(x, y, own_statistics)
 
     @torch.no_grad()
-    def judged(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def judged(self, x: Tensor, y: Tensor, own_statistics: bool = False) -> tuple[Tensor, Tensor]:
         """Loss and accuracy (S,) of what each member makes of these examples in evaluation mode."""
-        with self._mode(training=False):
+        with self._mode(training=own_statistics, keep=own_statistics):
             outputs = self.model(x)
         return self.batches.loss(outputs, y), self.batches.accuracy(outputs, y)
 
