@@ -10,6 +10,11 @@ test: .venv/test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+	@echo "Left out: tests marked slow, minutes of one core (make slow)."
+
+# What test leaves out: minutes of one core.
+slow: .venv/test
+	$(BIN)/python -m pytest -m slow
 
 bench: .venv/test browser
 	$(BIN)/python -m lnres bench
@@ -29,4 +34,4 @@ browser:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
 	  { echo "The browser tests need Chromium: install the package 'chromium' and run make test again."; exit 1; }
 
-.PHONY: run test bench browser
+.PHONY: run test slow bench browser

@@ -182,6 +182,11 @@ class Reading:
         return mean(self.curve("acc_train")[-self.window :], 0)
 
     @cached_property
+    def answers(self) -> bool:
+        """Whether there are answers that can be right: a class to name, not a vector to come near to."""
+        return bool(np.isfinite(self.accuracy).any())
+
+    @cached_property
     def gained(self) -> np.ndarray:
         """Training accuracy of late beyond that of the first steps, or share of the loss that is gone."""
         answers = self.accuracy - mean(self.curve("acc_train")[:5], 0)

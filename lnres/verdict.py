@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lnres.reading import LEARNED, TINY, Reading, logs, mean, mean_log, times
+from lnres.reading import TINY, Reading, logs, mean, mean_log, times
 from lnres.record import Record
 from lnres.registry import Registry
 
@@ -28,8 +28,8 @@ COARSE, ROUGH = 0.1, 0.02
 """Change of the weights in one step, over their size: too much by itself, or if nothing improves."""
 TIMID = 3e-5
 """A step that changes the weights by less than this share would need tens of thousands of its kind."""
-GAP = 0.1
-"""Difference of two accuracies that is worth telling."""
+GAP, STALE = 0.1, 0.05
+"""Differences of accuracy that are worth telling: of training and test, and of one test run in two ways."""
 GAINED = 0.15
 """Gain of accuracy since the start that is no chance."""
 PATIENCE = 30
@@ -41,12 +41,15 @@ FIRST, CAUSE, RATE, CONSEQUENCE, OUTCOME, ELSE = range(6)
 
 @dataclass(frozen=True)
 class Number:
-    """A number that decided: its mean over the seeds concerned, its spread, the threshold it crossed."""
+    """A number that decided: its mean over the seeds concerned, its spread, the threshold it crossed.
+
+    One without a threshold stands beside those that decided, to be compared with.
+    """
 
     name: str
     value: float
-    threshold: float
-    spread: float = 0.0
+    threshold: float | None
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Verdict:
         return VERDICTS[self.kind].label
 
 
-def share(name: str, values: np.ndarray, threshold: float) -> Number:
+def share(name: str, values: np.ndarray, threshold: float | None = None) -> Number:
     """Mean and standard deviation over the networks."""
     centre = float(mean(values))
     return Number(name, centre, threshold, float(mean((values - centre) ** 2)) ** 0.5)
@@ -382,7 +385,7 @@ class Stale(Kind):
 
     def holds(self, now):
         own, remembered = now.tested("acc_batch"), now.tested("acc_test")
-        return (own - remembered > GAP) & (now.gained > GAINED) & (now.test_step >= PATIENCE)
+        return (own - remembered > STALE) & (now.gained > GAINED) & (now.test_step >= PATIENCE)
 
     def sentence(self, told):
         own, remembered = (float(mean(self.now.tested(name)[told])) for name in ("acc_batch", "acc_test"))
@@ -391,9 +394,9 @@ class Stale(Kind):
     def numbers(self, told):
         own, remembered = self.now.tested("acc_batch")[told], self.now.tested("acc_test")[told]
         return [
-            share("test accuracy with own : with remembered statistics, difference", own - remembered, GAP),
-            share("test accuracy, remembered statistics", remembered, GAP),
-            share("test accuracy, own statistics", own, GAP),
+            share("gain of test accuracy from the batch's own statistics", own - remembered, STALE),
+            share("test accuracy, remembered statistics", remembered),
+            share("test accuracy, own statistics", own),
         ]
 
     def change(self, e, told):
@@ -416,7 +419,7 @@ class Overfitting(Kind):
     def numbers(self, told):
         return [
             share("accuracy in training beyond that in tests", self.now.gap[told], GAP),
-            share("test accuracy", self.now.tested("acc_test")[told], LEARNED),
+            share("test accuracy", self.now.tested("acc_test")[told]),
         ]
 
     def change(self, e, told):
@@ -436,7 +439,7 @@ class NotLearning(Kind):
 
     def sentence(self, told):
         loss, reach = float(mean(self.now.loss[told])), times(mean_log(self.now.reach[told]))
-        right = f", {self.now.right(told)}" if np.isfinite(self.now.accuracy[told]).any() else ""
+        right = f", {self.now.right(told)}" if self.now.answers else ""
         return f"Not learning yet: loss {loss:.2f}{right}; block 1 receives {reach} times the top's gradient."
 
     def numbers(self, told):
@@ -468,7 +471,8 @@ class Healthy(Kind):
             return f"Learns: {now.right(told)}; block 1 receives {reach} times the gradient of the top."
         if float(mean(now.gained[told])) > GAINED:
             begun, loss = float(mean(now.first_loss[told])), float(mean(now.loss[told]))
-            return f"Learning: loss from {begun:.2g} to {loss:.2g}, {now.right(told)} so far."
+            so_far = f", {now.right(told)} so far" if now.answers else ""
+            return f"Learning: loss from {begun:.2g} to {loss:.2g}{so_far}."
         return f"Healthy so far: block 1 receives {reach} times the gradient of the top; {now.right(told)}."
 
     def numbers(self, told):

@@ -10,7 +10,7 @@ RATES = {"sgd": 0.05, "nesterov": 0.05, "lion": 1e-4}
 PAIRS = [(o, n) for o in OPTIMIZERS for n in NORMS if o in ("sgd", "adam") or n in ("layer", "batch")]
 """Every optimizer with two norms, every norm with two optimizers."""
 
-SOMETIMES = {"loss_online", "acc_online"}
+SOMETIMES = {"loss_online", "acc_online", "loss_batch", "acc_batch"}
 """Arrays of a record that only some runs have."""
 
 

@@ -99,7 +99,8 @@ def test_the_numbers_that_decided_are_told_with_their_thresholds(kind, record_of
     assert said.numbers
     for number in said.numbers:
         assert number.name
-        assert np.isfinite([number.value, number.threshold, number.spread]).all()
+        assert np.isfinite([number.value, number.spread, number.threshold or 0]).all()
+    assert said.numbers[0].threshold is not None
 
 
 @pytest.mark.parametrize("kind", QUICK)
@@ -152,6 +153,15 @@ def test_a_net_that_learns_says_how_far_it_is(record_of):
     assert sentence(record).startswith("Learns: ")
     assert sentence(record, 30).startswith("Learning: ")
     assert sentence(record, 2).startswith("Healthy so far: ")
+
+
+def test_a_net_that_names_no_class_is_judged_by_its_loss():
+    settings = {"data": "identity", "depth": 2, "width": 32, "seeds": 2, "optimizer": "adam", "lr": 3e-3}
+    run, record = Run(Experiment(**settings)), Record()
+    for _ in range(60):
+        record.extend(*next(run))
+    assert sentence(record).startswith(("Learns: loss 0.", "Learning: loss from "))
+    assert "right" not in sentence(record)
 
 
 def test_a_record_without_anything_waits():

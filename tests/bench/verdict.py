@@ -12,7 +12,7 @@ from lnres.train import Run
 from lnres.verdict import VERDICTS, verdict
 from tests.bench import BENCHES
 
-CHOSEN, JUDGED = 0, 100
+CHOSEN, JUDGED = 0, 200
 """First seed of those on which the thresholds were chosen, and of those on which they are judged."""
 SMALL = {"width": 32, "batch": 32, "steps": 60}
 """Settings of all cases, where they name no others."""
