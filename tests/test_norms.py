@@ -387,6 +387,17 @@ def test_group_norm_between_layer_norm_and_instance_norm(groups):
     torch.testing.assert_close(norm.normalize(x), norm.equation(x))
 
 
+@pytest.mark.parametrize("name", REAL)
+def test_c33_a_shifted_image_is_normalized_to_the_shifted_result(name):
+    """γ and β are of features, not of positions."""
+    norm, x = build(name, 8), draw(SEEDS, 4, 64, 8)
+
+    def shifted(t):
+        return t.unflatten(2, (8, 8)).roll((3, 5), (2, 3)).flatten(2, 3)
+
+    torch.testing.assert_close(norm(shifted(x)), shifted(norm(x)), rtol=1e-5, atol=1e-6)
+
+
 def test_batch_norm_may_test_with_statistics_of_the_batch():
     for running in (True, False):
         norm, x = build("batch", 6, running=running), draw(SEEDS, 9, 6) * 3 + 1

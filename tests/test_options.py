@@ -193,6 +193,19 @@ def test_dropout_takes_its_share_and_scales_the_rest(share):
     assert not torch.equal(y[0], y[1])
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_c31_dropout_shifts_the_variance_between_training_and_testing(share):
+    """Of ReLU(N(0, 1)), which BatchNorm's running statistics remember from training."""
+    x = torch.relu(torch.randn(1, 1000, 1000, generator=torch.Generator().manual_seed(0)))
+    weights = Weights([0])
+    weights.live, drop = {"dropout": share}, Dropout(weights, "layer", "dropout")
+    trained = drop(x).var()
+    weights.training = False
+    mean = 1 / (2 * torch.pi)
+    expected = (0.5 - mean) / (0.5 / (1 - share) - mean)
+    assert float(drop(x).var() / trained) == pytest.approx(expected, rel=0.015)
+
+
 def test_drop_path_takes_whole_examples():
     y = dropped("drop_path", 0.4)
     assert torch.equal(y, y[..., :1].expand_as(y))

@@ -15,6 +15,7 @@ import torch
 from lnres.experiment import Experiment
 from lnres.layers import Weights, generator
 from lnres.models import MODELS
+from lnres.probes import Tape
 from lnres.train import Run, probe
 
 ENDS, COUNTED = 5, 30
@@ -301,6 +302,48 @@ def test_c20_pre_batch_norm_gradients_grow_faster_than_pre_layer_norms(depth):
 
 def test_c21_post_norm_keeps_the_gradient_per_block():
     close(rate(grad(**(PRE | {"placement": "post"}))), 1)
+
+
+@pytest.mark.parametrize(("placement", "exponent"), [("pre", -0.5), ("post", 0.0)])
+def test_c22_how_the_last_gradient_depends_on_depth(placement, exponent):
+    """Of the last block's second matrix, one example a net: (L+1)^(-1/2) with a final norm, or constant."""
+    sizes, depths = [], np.array([2, 8, 24])
+    for depth in depths.tolist():
+        e = Experiment(
+            depth=depth, width=64, placement=placement, batch=1, seeds=64, final_norm=placement == "pre"
+        )
+        sizes.append(float((next(Run(e))[0]["weight_grad_norm"][0, -1] ** 2).mean() ** 0.5))
+    slope = np.polyfit(np.log(depths + 1), np.log(sizes), 1)[0]
+    assert slope == pytest.approx(exponent, abs=0.03)
+
+
+@pytest.mark.parametrize("depth", [2, 6])
+def test_c23_what_a_layer_of_a_transformer_adds_to_its_stream(depth):
+    """All variances 1/n: the MLP adds 1/2, attention between 0 (all the same) and 1 (each its own)."""
+    settings = {"model": "transformer", "depth": depth, "width": 64, "heads": 1, "init": "lecun", "seeds": 64}
+    steps = np.diff(power(norm="layer", placement="pre", batch=2, **settings).mean(1))
+    assert steps[1::2].mean() == pytest.approx(0.5, rel=0.1)
+    assert ((steps[::2] > 0) & (steps[::2] < 1)).all()
+
+
+def test_c35_attention_without_a_skip_makes_all_positions_alike():
+    """‖H - mean row‖/‖H‖: without a skip each layer takes it down, faster and faster; a skip holds it."""
+
+    def spread(residual):
+        e = Experiment(
+            model="transformer", depth=4, width=64, norm="none", residual=residual, seeds=4, batch=4
+        )
+        weights, tape = Weights(e.member_seeds), Tape()
+        model = MODELS["transformer"].make(weights, e, 64, 1)
+        weights.pack()
+        model.stream(
+            torch.stack([torch.randn(4, 16, 64, generator=generator(s)) for s in e.member_seeds]), tape
+        )
+        return [float(((h - h.mean(2, keepdim=True)).norm() / h.norm()).detach()) for h in tape.states]
+
+    alone, held = spread("none"), spread("identity")
+    assert alone[-1] < 1e-3 < 0.3 < held[-1]
+    assert (np.diff(np.log(alone[:7:2]), 2) < 0).all()
 
 
 SCHEMES = {
