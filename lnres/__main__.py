@@ -1,4 +1,4 @@
-"""The command line: train, probe and bench."""
+"""The command line: train, probe, export, report and bench."""
 
 import argparse
 import contextlib
@@ -29,22 +29,15 @@ def plain(array: np.ndarray) -> list:
     return np.where(np.isfinite(array), array, None).tolist() if array.dtype.kind == "f" else array.tolist()
 
 
-def train(args) -> None:
-    """Train one experiment and keep its record."""
+def trained(run, quiet: bool):
+    """The record of a run that has made all its steps; what happens on the way is told on stderr."""
     from tqdm import tqdm
 
     from lnres.record import Record
-    from lnres.train import Run, one_thread
-    from lnres.verdict import sentence
 
-    if args.out and not Path(args.out).absolute().parent.is_dir():
-        raise ValueError(f"--out {args.out}: there is no such folder; make it first")
-    one_thread()
-    run = Run(experiment_of(args.settings, steps=args.steps))
-    e = run.experiment
+    e = run.first
     record = Record({"experiment": e.link(), "label": e.label()})
-    start = time.perf_counter()
-    with tqdm(total=e.steps, unit="step", disable=args.quiet) as bar:
+    with tqdm(total=e.steps, unit="step", disable=quiet) as bar:
         while run.step < e.steps:
             arrays, header = next(run)
             record.extend(arrays, header)
@@ -53,17 +46,79 @@ def train(args) -> None:
             loss = "diverged" if all(run.diverged) else f"{np.nanmean(arrays['loss_train']):.3g}"
             bar.set_postfix(loss=loss, refresh=False)
             bar.update()
+    return record
+
+
+def writable(path: str | None) -> None:
+    """Raise ``ValueError`` where there is no folder for a file."""
+    if path and not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"--out {path}: there is no such folder; make it first")
+
+
+def train(args) -> None:
+    """Train one experiment and keep its record."""
+    from lnres.train import Run, one_thread
+    from lnres.verdict import sentence
+
+    writable(args.out)
+    one_thread()
+    run = Run(experiment_of(args.settings, steps=args.steps))
+    start = time.perf_counter()
+    record = trained(run, args.quiet)
     seconds = time.perf_counter() - start
     loss, accuracy = run.test()
     if args.out:
         record.save(args.out)
     summary = {
-        "experiment": dataclasses.asdict(e), "steps": run.step, "seconds": round(seconds, 3),
+        "experiment": dataclasses.asdict(run.first), "steps": run.step, "seconds": round(seconds, 3),
         "loss_train": plain(record["loss_train"][-1]), "acc_train": plain(record["acc_train"][-10:].mean(0)),
         "loss_test": plain(loss.cpu().numpy()), "acc_test": plain(accuracy.cpu().numpy()),
         "events": record.events, "verdict": sentence(record),
     }  # fmt: skip
     print(json.dumps(summary))
+
+
+def records_of(words: list[str]) -> list:
+    """Records from files, and records of no steps from settings (``key=value``) or a link of them."""
+    from lnres.record import Record
+    from lnres.scene import MOST, Scene
+
+    records = [Record.load(word) for word in words if word.endswith(".safetensors")]
+    settings = [word for word in words if not word.endswith(".safetensors")]
+    for word in settings:
+        if "=" not in word:
+            raise ValueError(
+                f"{word!r}: write key=value, as in depth=32, or a file that ends in .safetensors"
+            )
+    if settings or not words:
+        scene = Scene.parse("&".join(settings))
+        records += [Record({"experiment": e.link()}) for e in scene.experiments]
+    if len(records) > MOST:
+        raise ValueError(f"here are {len(records)} configurations; up to {MOST} can be compared")
+    return records
+
+
+def export(args) -> None:
+    """Print settings or records in another format, such as a stand-alone PyTorch script."""
+    from lnres.export import FORMATS
+
+    sys.stdout.write(FORMATS[args.to].make(records_of(args.source)))
+
+
+def report(args) -> None:
+    """Write a comparison as one HTML page; what has no record yet is trained first."""
+    from lnres.export import FORMATS
+    from lnres.export.tables import experiment_of
+    from lnres.train import Run, one_thread
+
+    writable(args.out)
+    one_thread()
+    asked = {"steps": args.steps} if args.steps else {}
+    records = [
+        record if record.rows("step") else trained(Run(experiment_of(record).replace(**asked)), args.quiet)
+        for record in records_of(args.source)
+    ]
+    Path(args.out).write_text(FORMATS["html"].make(records), encoding="utf-8")
 
 
 def probe(args) -> None:
@@ -104,14 +159,22 @@ def main() -> int:
     """Run a command; bad input is one line on stderr and exit status 2."""
     parser = Parser(prog="python -m lnres", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, probe, bench):
+    for command in (train, probe, export, report, bench):
         sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
         if command is bench:
             sub.add_argument("names", nargs="*", metavar="NAME")
             sub.add_argument("--json", metavar="FILE")
+        elif command in (export, report):
+            sub.add_argument("source", nargs="*", metavar="KEY=VALUE|LINK|FILE")
         else:
             sub.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+        if command is export:
+            sub.add_argument("--to", default="script", help="script (the default), json, csv or html")
+        if command is report:
+            sub.add_argument("--out", metavar="FILE", default="report.html", help="where to write the page")
+            sub.add_argument("--steps", type=int, help="how long to train what has no record")
+            sub.add_argument("--quiet", action="store_true", help="no progress bars")
         if command is train:
             sub.add_argument("--steps", type=int)
             sub.add_argument("--out", metavar="FILE", help="where to write the record (safetensors)")

@@ -1,7 +1,7 @@
 """A record is what was seen of a run: named arrays that grow by frames, one safetensors blob each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,9 @@ CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *
 # Values are counted on an asinh scale: linear near 0, logarithmic beyond 1, with a bin below and one above.
 HIST_BINS, HIST_REACH = 64, 8.0
 
+EVENT = {"step": int, "kind": str, "text": str}
+"""What every event says; those of some kinds say more."""
+
 Frame = tuple[dict[str, np.ndarray], dict]
 """One increment: arrays with a leading axis of new rows, and a JSON-able header (``events``)."""
 
@@ -41,7 +44,7 @@ def unpack(blob: bytes) -> Frame:
         header = json.loads(json.loads(blob[8 : 8 + size])["__metadata__"]["lnres"])
         if not isinstance(header, dict):
             raise TypeError("its header is no JSON object")
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"this is not a record of lnres: {error}") from None
     return arrays, header
 
@@ -113,13 +116,40 @@ class Record:
         Path(path).write_bytes(self.tobytes())
 
     @classmethod
-    def load(cls, path: str | Path) -> "Record":
-        """Read a record; ``ValueError`` with one sentence if the file is damaged."""
-        arrays, header = unpack(Path(path).read_bytes())
-        for name, array in arrays.items():
-            clock = arrays.get(CLOCK_OF.get(name))
-            if clock is None or clock.ndim != 1 or array.shape[:1] != clock.shape:
-                raise ValueError(f"this is not a record of lnres: {name!r} has no clock or does not fit it")
+    def parse(cls, blob: bytes) -> "Record":
+        """Read the bytes of a record; ``ValueError`` with one sentence if they are damaged."""
+        arrays, header = unpack(blob)
+        problem = next(_problems(arrays, header), None)
+        if problem:
+            raise ValueError(f"this is not a record of lnres: {problem}")
         record = cls(header)
         record.extend(arrays)
         return record
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Record":
+        """Read the file of a record; ``ValueError`` with one sentence if it is damaged."""
+        return cls.parse(Path(path).read_bytes())
+
+
+def _problems(arrays: Mapping[str, np.ndarray], header: Mapping) -> Iterator[str]:
+    """What keeps arrays and a header from being a record, in words."""
+    for name, array in arrays.items():
+        clock = arrays.get(CLOCK_OF.get(name))
+        if clock is None or clock.ndim != 1 or array.shape[:1] != clock.shape:
+            yield f"{name!r} has no clock or does not fit it"
+        elif name in CLOCKS and (array.dtype.kind not in "iu" or (np.diff(array, prepend=-1) <= 0).any()):
+            yield f"the steps in {name!r} do not increase"
+        elif name not in CLOCKS and (array.ndim < 2 or 0 in array.shape[1:] or array.dtype.kind not in "fiu"):
+            yield f"{name!r} has no seeds or holds no numbers"
+    events = header.get("events", [])
+    if not isinstance(events, list) or not all(map(_is_event, events)):
+        yield "an event lacks its step, its kind or its text"
+    for key in ("experiment", "label"):
+        if not isinstance(header.get(key, ""), str):
+            yield f"its {key} is no text"
+
+
+def _is_event(event) -> bool:
+    """Whether this may stand among the events of a record."""
+    return isinstance(event, dict) and [type(event.get(key)) for key in EVENT] == list(EVENT.values())

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 
 from lnres.experiment import DIALS, FIELDS, Experiment, text
 
-MOST = 4
+LETTERS = "ABCD"
+MOST = len(LETTERS)
 BETWEEN = "~"  # between the values of a list in a link: browsers escape a comma
 
 SHARED = {

@@ -9,10 +9,9 @@ from lnres.engine.local import Seen
 from lnres.experiment import DIALS, FIELDS, Experiment, text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
-from lnres.scene import MOST, Scene
+from lnres.scene import LETTERS, MOST, Scene
 from lnres.ui.explain import explain
 
-LETTERS = "ABCD"
 VIEW = "panels", "big", "at"  # what an address says of the view: it is the player's own
 SETTINGS = [name for name in FIELDS if name != "changes"]  # changes are made by hand, while a run goes on
 FRONT = "depth", "width", "lr", "batch"

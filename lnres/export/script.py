@@ -1,0 +1,290 @@
+"""An experiment as a stand-alone PyTorch script, as a textbook would print it."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+
+from lnres.blocks import PLACEMENTS
+from lnres.data import DATA, SHIFTS
+from lnres.experiment import FIELDS, Experiment, read_changes
+from lnres.export.parts import PARTS
+from lnres.layers import ACTIVATIONS, second_moment
+from lnres.models import MODELS
+from lnres.norms import NORMS
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+MANY = 70
+"""Characters of an equation that are better said in two lines."""
+
+ZERO = " * 0.0"
+WIDEST = 110
+
+
+def script(e: Experiment) -> str:
+    """Python source in plain ``torch.nn`` whose losses are those of the experiment's first seed.
+
+    It imports nothing of this project, draws first weights, minibatches and masks by name as
+    ``lnres.layers.generator`` does, and holds only what the experiment uses.
+    """
+    return shaken(TEMPLATES.get_template("train.py.jinja").render(Words(e).all()))
+
+
+def doc(*paragraphs: str) -> str:
+    """A docstring four columns from the margin."""
+    told = "\n\n".join(textwrap.fill(line, WIDEST - 8) for line in paragraphs)
+    quoted = f'"""{told}"""' if "\n" not in told else f'"""{told}\n"""'
+    return textwrap.indent(quoted, "    ").lstrip()
+
+
+def called(name: str, x: str) -> str:
+    """The call of a function, or x where there is none."""
+    return f"{name}({x})" if name else x
+
+
+def folded(line: str) -> str:
+    """A constructor's line, over three lines where it is too long for one."""
+    if len(line) <= WIDEST - 8 or "(" not in line:
+        return line
+    start, end = line.index("(") + 1, line.rindex(")")
+    return f"{line[:start]}\n            {line[start:end]}\n        {line[end:]}"
+
+
+def definition(make: Callable) -> str:
+    """The source of a function without its decorators."""
+    lines = inspect.getsource(inspect.unwrap(make)).splitlines()
+    return "\n".join(lines[next(i for i, line in enumerate(lines) if line.startswith("def ")) :])
+
+
+class Words:
+    """What the template says of an experiment ``e``: the rows of its choices, and their parts filled in."""
+
+    def __init__(self, e: Experiment):
+        self.e = e
+        self.stages = [e.at(-1), *(e.at(step) for step, _, _ in read_changes(e.changes))]
+        self.ever = {name for name in e.live() if any(getattr(stage, name) for stage in self.stages)}
+        self.table, self.kind = DATA[e.data].make, NORMS[e.norm].make
+        named = {name: getattr(e, name) for name in PARTS}
+        if e.view == "auto":
+            named["view"] = MODELS[e.model].make.views[0]
+        self.row = {name: FIELDS[name].metadata["registry"][value] for name, value in named.items()}
+        model = PARTS["model"][e.model]
+        images = model.axis == 1
+        self.known = {
+            "e": e,
+            "images": images,
+            "dims": model.dims,
+            "blocks": model.count,
+            "positions": e.positions,
+            "channels": self.row["view"].make.features,
+            "per_feature": "(WIDTH, 1, 1)" if images else "(WIDTH,)",
+            "gate": "self.gate(x.movedim(1, -1)).movedim(-1, 1)" if images else "self.gate(x)",
+            "slack": f" + {self.table.slack}" if self.table.slack else "",
+        }
+        self.part = {name: self.filled(PARTS[name][value]) for name, value in named.items()}
+        self.model = self.part["model"]
+        self.slots = (
+            PLACEMENTS[e.placement].make if e.norm != "none" and self.kind.over != "w" else frozenset()
+        )
+        _, self.bias_std, self.law = self.row["init"].make(e, 1, 1, 1)
+
+    def filled(self, part):
+        """A part, or a text of it, whose templates have been rendered."""
+        if isinstance(part, str):
+            return TEMPLATES.from_string(part).render(self.known)
+        texts = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+        return dataclasses.replace(
+            part, **{name: self.filled(text) for name, text in texts.items() if isinstance(text, str)}
+        )
+
+    def normed(self, slot: str, x: str, module: str = "") -> str:
+        """What stands in a slot, called."""
+        return called(f"self.{module or slot}", x) if slot in self.slots else x
+
+    def layer(
+        self, place: str, n_in: str, n_out: str, power: str, factor: str, make="linear", reach=""
+    ) -> str:
+        """The constructor of a layer of a branch."""
+        e, init = self.e, self.part["init"]
+        sizes = {"n_in": reach + n_in, "n_out": reach + n_out, "power": f"power={power}"}
+        std = f"spread({', '.join(sizes[name] for name in init.takes.split(', '))})"
+        std += (f" * {e.gain}" if e.gain != 1 else "") + factor
+        weights = self.kind.over == "w"
+        zero = factor == ZERO or e.gain == 0
+        if zero and weights:  # normalized weights have to point somewhere even where they start at zero
+            std = f"1 / math.sqrt({sizes['n_in']})"
+        words = [f'f"{{name}}.{place}"', n_in, n_out, f"std={std}"]
+        if self.law != "normal":
+            words.append(f"draw={self.law}")
+        if self.bias_std:
+            words.append(f"bias_std={init.bias.format(**sizes)}")
+        made = f"{make}({', '.join(words)})"
+        return f"self.{place} = " + (f"normed({made}{', gain=0.0' if zero else ''})" if weights else made)
+
+    def branch(self) -> dict:
+        """Constructor lines and result of the branch: linear, activation and, with two layers, linear."""
+        e, model, residual = self.e, self.model, self.part["residual"]
+        inside = model.hidden if e.layers == 2 else "WIDTH"
+        last = ZERO if e.zero_last else residual.last
+        kind = {"make": model.layer, "reach": model.reach}
+        if e.layers == 2:
+            own = [
+                self.layer("first", "WIDTH", inside, "1", residual.inner, **kind),
+                self.layer("last", inside, "WIDTH", "POWER", last, **kind),
+            ]
+        else:
+            own = [self.layer("first", "WIDTH", "WIDTH", "POWER", last, **kind)]
+        own += [f"self.{slot} = norm({inside})" for slot in ("inner", "activated") if slot in self.slots]
+        out = self.normed("inner", "self.first(x)")
+        out = self.normed("activated", called(self.part["activation"], out))
+        if "dropout" in self.ever:
+            own.append('self.dropout = Dropout(f"{name}.dropout")')
+            out = f"self.dropout({out})"
+        return {"own": own, "out": f"self.last({out})" if e.layers == 2 else out}
+
+    def attention(self) -> dict:
+        """Constructor lines and result of the attention branch."""
+        residual = self.part["residual"]
+        last = ZERO if self.e.zero_last else residual.last
+        own, scaled = [], residual.inner and " * values"
+        if scaled:
+            own.append(f"values = torch.tensor([1, 1, 1{residual.inner}]).repeat_interleave(WIDTH)")
+        own += [
+            self.layer("first", "WIDTH", "3 * WIDTH", "1", scaled),
+            self.layer("last", "WIDTH", "WIDTH", "1", last),
+            *(f"self.{slot} = norm(WIDTH)" for slot in ("inner", "activated") if slot in self.slots),
+        ]
+        return {"own": own, "out": f"self.last({self.normed('activated', self.normed('inner', 'mixed'))})"}
+
+    def block(self) -> dict:
+        """Constructor lines, result and description of the one equation."""
+        places = {"before": "before", "branch": "between", "after": "after"}
+        own = [f"self.{name} = norm(WIDTH)" for slot, name in places.items() if slot in self.slots]
+        own += self.part["residual"].own.splitlines()
+        fx = self.normed("branch", f"self.branch({self.normed('before', 'x')})", "between")
+        if "drop_path" in self.ever:
+            own.append('self.drop = DropPath(f"{name}.drop_path")')
+            fx = f"self.drop({fx})"
+        row = self.row["residual"]
+        about = ["One unit of the stream.", f"Skip: {row.label}. {row.about}"]
+        if self.slots:
+            place = PLACEMENTS[self.e.placement]
+            about.append(f"Norm: {place.label}. {place.about}")
+        lines, joined = [], self.part["residual"].code
+        if len(joined) + len(fx) > MANY:
+            lines, fx = [f"fx = {fx}"], "fx"
+        lines.append(f"return {self.normed('after', joined.replace('FX', fx))}")
+        return {"own": own, "lines": lines, "about": about}
+
+    def shifting(self) -> list[str]:
+        """The lines that change inputs."""
+        lines = {
+            "contrast": "x = x * CONTRAST",
+            "contrast_spread": 'own = torch.randn((len(x), 1), generator=generator(SEED, "contrast", key))\n'
+            "x = x * (CONTRAST_SPREAD * own).exp()",
+            "brightness": "x = x + BRIGHTNESS",
+            "noise": 'x = x + NOISE * torch.randn(x.shape, generator=generator(SEED, "noise", key))',
+        }
+        there = [name for name in lines if any(getattr(s, name) != FIELDS[name].default for s in self.stages)]
+        return [line for name in there for line in lines[name].splitlines()]
+
+    def all(self) -> dict:
+        """Every word of the template."""
+        e, row, part, ever = self.e, self.row, self.part, self.ever
+        wrapper = {(1, -1): "FeaturesLast", (-1, 1): "FeaturesSecond"}.get(
+            (self.model.axis, part["norm"].axis), ""
+        )
+        scaled = e.affine and self.slots
+        start = [f"layer.weight.data *= {e.gamma}  # γ at the start"] if scaled and e.gamma != 1 else []
+        if scaled and e.beta and self.kind.shifts:
+            start.append(f"layer.bias.data += {e.beta}  # β at the start")
+        masks = {"dropout": "Dropout.step = step", "drop_path": "DropPath.step = step"}
+        warmup = f" * min(1, (step + 1) / {e.warmup})" if e.warmup > 1 else ""
+        changes: dict[int, list[str]] = {}
+        for step, name, value in read_changes(e.changes):
+            changes.setdefault(step, []).append(f'"{name.upper()}": {value}')
+        group = [f"{n}={n.upper()}" for n in ("momentum", "weight_decay") if f"{n}=" in part["optimizer"]]
+        rate = "learning_rate(step)" if warmup or part["schedule"] else "LR"
+        stepping = ["globals().update(CHANGES.get(step, {}))"] if changes else []
+        stepping += [line for name, line in masks.items() if name in ever]
+        if changes or rate != "LR":
+            stepping.append(
+                f"optimizer.param_groups[0].update({', '.join([f'lr={rate}', *(group if changes else [])])})"
+            )
+        bias = 'draw(f"{name}.bias", 1, n_out, std=bias_std)[0]'
+        draw = ", draw=normal" if self.law != "normal" else ""
+        shifting, where = self.shifting(), SHIFTS[e.shift].make
+        batch = f"x[picked]{part['stream'].gain}"
+        return self.known | {
+            "row": row,
+            "part": part,
+            "table": self.table,
+            "ever": ever,
+            "start": {name: getattr(e, name) for name in e.live()},
+            "changes": ", ".join(f"{step}: {{{', '.join(new)}}}" for step, new in changes.items()),
+            "doc": doc,
+            "source": lambda name: definition(DATA[name].make.func),
+            "title": textwrap.fill(f"{e.label()}: {row['model'].label}, {row['data'].label}", WIDEST - 10),
+            "folded": folded,
+            "power": f"{second_moment(ACTIVATIONS[e.activation].make.__call__):.12g}",
+            "keywords": draw + (", bias_std=0.0" if self.bias_std else ""),
+            "draw": "draw" if draw else "normal",
+            "biases": f"layer.bias.data = {bias if draw else bias.replace('draw', 'normal')}"
+            if self.bias_std
+            else "nn.init.zeros_(layer.bias)",
+            "norm": start,
+            "wrapped": lambda layer: called(wrapper, layer),
+            "branch": self.branch(),
+            "attention": self.attention(),
+            "block": self.block(),
+            "enter": self.model.code.replace("VIEW", part["view"]),
+            "final": self.slots and e.final_norm and self.kind.over != "p",
+            "outputs": "CLASSES" if self.table.classes else "FEATURES",
+            "loss": "F.cross_entropy" if self.table.classes else "F.mse_loss",
+            "warmup": warmup,
+            "stepping": stepping,
+            "shifting": shifting,
+            "batch": f"shifted({batch}, step)" if shifting and "train" in where else batch,
+            "tested": 'shifted(test_x, "test")' if shifting and "test" in where else "test_x",
+        }
+
+
+def shaken(source: str) -> str:
+    """The source without the definitions, imports and constants that nothing in it uses."""
+    chunks = source.split("\n\n\n")
+    trees = [ast.parse(chunk) for chunk in chunks]
+    named = [{node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} for tree in trees]
+    defined = [
+        {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for tree in trees
+    ]
+    used, wanted = set(), {"train"}
+    while wanted:
+        used |= wanted
+        wanted = set().union(*(n for n, d in zip(named, defined, strict=True) if d & used)) - used
+    head, *rest = (c for c, d in zip(chunks, defined, strict=True) if not d or d & used)
+    return "\n\n\n".join(["\n".join(_kept(head, used)), *rest])
+
+
+def _kept(head: str, used: set[str]) -> list[str]:
+    """The lines of imports and constants, without what is not used."""
+    lines = head.split("\n")
+    for node in ast.parse(head).body:
+        k = node.lineno - 1
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names = [name for name in node.names if (name.asname or name.name) in used]
+            lines[k] = ast.unparse(node) if node.names else None
+        elif isinstance(node, ast.Assign) and node.targets[0].id not in used:
+            lines[k] = None
+    return [line for line in lines if line is not None]

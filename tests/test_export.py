@@ -1,0 +1,91 @@
+"""Leave with it: scripts, tables, configurations and reports say what the run was."""
+
+import numpy as np
+import pytest
+from rows import fitting
+
+from lnres.experiment import FIELDS, Experiment
+from lnres.export.parts import PARTS
+from lnres.export.script import script
+from lnres.models import MODELS
+from lnres.norms import NORMS
+from lnres.residuals import RESIDUALS
+from lnres.train import Run
+
+SMALL = {"depth": 2, "width": 8, "batch": 8, "seeds": 1, "heads": 2, "record_every": 0, "steps": 4}
+
+
+def experiment(**settings) -> Experiment:
+    return Experiment(**fitting(SMALL | settings, width=8))
+
+
+def follows(e: Experiment) -> None:
+    """The script's losses are the run's."""
+    run, space = Run(e), {"__name__": "script"}
+    expected = [next(run)[0]["loss_train"][0, 0] for _ in range(e.steps)]
+    exec(compile(script(e), "train.py", "exec"), space)
+    np.testing.assert_allclose(space["train"](), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("field", PARTS)
+def test_every_row_has_its_part(field):
+    assert list(PARTS[field]) == list(FIELDS[field].metadata["registry"])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_with_every_norm_gives_the_same_losses(model, norm):
+    if (model, norm) == ("mlp", "instance"):
+        pytest.skip("an MLP has no positions")
+    for placement in ("pre", "every"):
+        follows(experiment(model=model, norm=norm, placement=placement))
+
+
+@pytest.mark.parametrize("residual", RESIDUALS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_residual(model, residual):
+    follows(experiment(model=model, residual=residual, placement="post"))
+
+
+@pytest.mark.parametrize(
+    "field", ["placement", *(f for f in PARTS if f not in ("model", "norm", "residual"))]
+)
+def test_every_row_of_the_other_registries(field):
+    for name in FIELDS[field].metadata["registry"]:
+        follows(experiment(**{field: name}))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_view(model):
+    for view in MODELS[model].make.views:
+        follows(experiment(model=model, view=view, dropout=0.2, drop_path=0.3))
+
+
+FURTHER = [
+    {"layers": 1, "init": "orthogonal", "activation": "tanh", "residual": "none", "norm": "none"},
+    {"init": "meanfield", "sigma_b2": 0.5, "sigma_w2": 1.5, "gain": 0.7, "model": "conv"},
+    {"gamma": 2.0, "beta": 0.5, "eps": 0.01, "placement": "every"},
+    {"gamma": 2.0, "beta": 0.5, "norm": "rms", "affine": False, "placement": "every"},
+    {"gamma": 2.0, "beta": 0.5, "norm": "weight", "residual": "fixup"},
+    {"gamma": 2.0, "norm": "standardized", "zero_last": True, "model": "transformer", "residual": "deepnorm"},
+    {"norm": "weight", "affine": False, "optimizer": "lion", "lr": 0.001, "weight_decay": 0.1, "clip": 0.1},
+    {"norm": "batch", "running": False, "final_norm": False, "placement": "inner"},
+    {"residual": "deepnorm", "model": "transformer", "init": "torch", "placement": "post"},
+    {"residual": "layerscale", "alpha": 0.3, "model": "conv"},
+    {"residual": "layerscale", "depth": 20},
+    {"residual": "layerscale", "depth": 26, "model": "transformer"},
+    {"residual": "scaled", "model": "transformer"},
+    {"residual": "skipinit", "alpha": 0.25},
+    {"residual": "highway", "model": "conv", "drop_path": 0.2},
+    {"schedule": "cosine", "warmup": 3, "clip": 0.5, "weight_decay": 0.01, "momentum": 0.5},
+    {"noise": 0.3, "contrast": 2.0, "contrast_spread": 0.5, "brightness": 0.2, "label_noise": 0.3},
+    {"noise": 0.3, "contrast": 2.0, "contrast_spread": 0.5, "brightness": 0.2, "shift": "both"},
+    {"noise": 0.3, "contrast": 2.0, "shift": "test", "seed": 7},
+    {"changes": "1.lr.0.1--2.dropout.0.5--2.batch.16--3.noise.0.5--3.momentum.0", "dropout": 0.1},
+    {"changes": "2.lr.0.1--2.weight_decay.0.1", "optimizer": "adam", "schedule": "step", "weight_decay": 0.2},
+]
+
+
+@pytest.mark.parametrize("settings", FURTHER, ids=lambda settings: " ".join(map(str, settings)))
+def test_every_other_setting(settings):
+    follows(experiment(**settings))
