@@ -6,7 +6,7 @@ from torch import Tensor
 from lnres.layers import ACTIVATIONS, INITS, Attention, Dropout, Linear, Weights, second_moment
 from lnres.norms import of_weights, standing
 from lnres.registry import Registry
-from lnres.residuals import RESIDUALS
+from lnres.residuals import RESIDUALS, Projected
 
 PLACEMENTS = Registry("placement")
 for _name, _label, _formula, _slots, _paper, _about in [
@@ -30,23 +30,30 @@ for _name, _label, _formula, _slots, _paper, _about in [
 class Branch:
     """F: linear, activation and, with ``layers=2``, a second linear; norms may stand inside.
 
-    ``layer`` is the linear map, ``Linear`` or ``Conv``; ``hidden`` how many features it has inside.
+    ``layer`` is the linear map, ``Linear`` or ``Conv``, ``first`` the first one where it is another;
+    ``hidden`` how many features it has inside, ``entrance`` how many x has where that is not the width.
     """
 
-    def __init__(self, weights: Weights, name: str, e, norm, layer=Linear, hidden: int | None = None):
+    def __init__(
+        self, weights: Weights, name: str, e, norm, layer=Linear, first=None,
+        hidden: int | None = None, entrance: int | None = None,
+    ):  # fmt: skip
         start, (inner, last) = INITS[e.init].make, branch_factors(e)
         of_weight = of_weights(weights, e)
         self.activation = ACTIVATIONS[e.activation].make()
         power, n = second_moment(self.activation.__call__), e.width
         m = hidden or n
 
-        def linear(place: str, a: int, b: int, power: float, factor: float) -> Linear:
-            law = e.scaled(start(e, layer.reach * a, layer.reach * b, power), factor)
-            return layer(weights, f"{name}.{place}", a, b, law, norm=of_weight)
+        def linear(kind, place: str, a: int, b: int, power: float, factor: float) -> Linear:
+            law = e.scaled(start(e, kind.reach * a, kind.reach * b, power), factor)
+            return kind(weights, f"{name}.{place}", a, b, law, norm=of_weight)
 
         two = e.layers == 2
-        self.first = linear("first", n, m if two else n, 1 if two else power, inner if two else last)
-        self.last = two and linear("last", m, n, power, last)
+        self.first = linear(
+            first or layer, "first", entrance or n, m if two else n,
+            1 if two else power, inner if two else last,
+        )  # fmt: skip
+        self.last = two and linear(layer, "last", m, n, power, last)
         self.inner, self.activated = norm("inner", m if two else n), norm("activated", m if two else n)
         self.dropout = Dropout(weights, f"{name}.dropout", "dropout")
 
@@ -80,7 +87,10 @@ def branch_factors(e) -> tuple[float, float]:
 
 
 class Block:
-    """One residual unit of the stream, which keeps its shape: (S, B, n), or with positions (S, B, P, n)."""
+    """One residual unit of the stream, which keeps its shape: (S, B, n), or with positions (S, B, P, n).
+
+    With an ``entrance``, how many features x has, the branch leads to another shape, and the skip with it.
+    """
 
     def __init__(self, weights: Weights, name: str, e, branch=Branch, **options):
         slots = PLACEMENTS[e.placement].make
@@ -88,9 +98,12 @@ class Block:
         def norm(slot: str, features: int = e.width):
             return standing(weights, f"{name}.{slot}", features, e, slot in slots)
 
-        self.before, self.between, self.after = norm("before"), norm("branch"), norm("after")
+        entrance = options.get("entrance")
+        self.before = norm("before", entrance or e.width)
+        self.between, self.after = norm("branch"), norm("after")
         self.branch = branch(weights, name, e, norm, **options)
-        self.skip = RESIDUALS[e.residual].make(weights, name, e)
+        skip = RESIDUALS[e.residual].make(weights, name, e)
+        self.skip = Projected(weights, name, entrance, e.width, skip) if entrance else skip
         self.drop = Dropout(weights, f"{name}.drop_path", "drop_path", lambda s: (s[0], *[1] * (len(s) - 1)))
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:

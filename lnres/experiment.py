@@ -112,6 +112,10 @@ class Experiment:
 
     zero_last: bool = switch(False, "branch starts at zero", "network")
     heads: int = knob(4, 1, 64, "attention heads", "network")
+    stages: int = knob(
+        1, 1, 3, "stages (convnet)", "network",
+        about="each after the first halves the image's sides and doubles its features, with a projected skip",
+    )  # fmt: skip
     groups: int = knob(4, 1, 1024, "groups (GroupNorm)", "block")
     dropout: float = knob(0.0, 0.0, 0.95, "dropout", "training", live=True, about="behind the activation")
     drop_path: float = knob(

@@ -340,10 +340,10 @@ class Conv(Linear):
     group may take another kernel and round otherwise, and a member has to equal the run of its seed alone.
     """
 
-    reach = 9
+    reach, stride = 9, 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        (members, batch, positions, n), side = x.shape, math.isqrt(x.shape[2])
+        (members, batch, _, n), side = x.shape, math.isqrt(x.shape[2])
         halves = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 1)) if batch % 2 else x
         images = halves.unflatten(1, (2, -1)).permute(2, 3, 0, 1, 4).reshape(-1, side, side, members * 2 * n)
         kernels = self.matrix().view(members, 1, 3, 3, n, -1).expand(-1, 2, -1, -1, -1, -1)
@@ -351,12 +351,19 @@ class Conv(Linear):
             images.permute(0, 3, 1, 2),
             kernels.permute(0, 1, 5, 4, 2, 3).reshape(-1, n, 3, 3),
             self.bias.expand(-1, 2, -1).flatten(),
+            stride=self.stride,
             padding=1,
             groups=2 * members,
         )  # (B / 2, S 2 n_out, side, side), features last in memory
-        y = y.permute(0, 2, 3, 1).reshape(len(y), positions, members, 2, -1)
+        y = y.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (members, 2, -1))
         y = y.permute(2, 3, 0, 1, 4).flatten(1, 2)
         return y[:, :batch] if batch % 2 else y
+
+
+class HalvingConv(Conv):
+    """A convolution that looks at every second pixel of every second row: (S, B, P / 4, n_out)."""
+
+    stride = 2
 
 
 class Attention:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import unfold
 
 from lnres.blocks import Attend, Block
-from lnres.layers import Conv, Linear, Weights, drawn
+from lnres.layers import Conv, HalvingConv, Linear, Weights, drawn
 from lnres.norms import NORMS, standing
 from lnres.registry import Registry
 
@@ -23,12 +23,18 @@ class Model:
     cost = 1
     """Multiplications per position, in units of a linear layer's."""
 
+    @staticmethod
+    def leaves(e) -> int:
+        """How many features h_L has."""
+        return e.width
+
     def __init__(self, weights: Weights, e, features: int, outputs: int):
+        width = self.leaves(e)
         self.build(weights, e, features)
         # A mean over positions right behind a norm over positions would be its shift, whatever the input.
         there = e.final_norm and NORMS[e.norm].make.over != "p"
-        self.final = standing(weights, "final", e.width, e, there)
-        self.head = Linear(weights, "head", e.width, outputs, (1 / e.width**0.5, 0.0, "normal"))
+        self.final = standing(weights, "final", width, e, there)
+        self.head = Linear(weights, "head", width, outputs, (1 / width**0.5, 0.0, "normal"))
 
     def build(self, weights: Weights, e, features: int) -> None:
         """Declare the stem and ``self.blocks``."""
@@ -44,7 +50,7 @@ class Model:
         return self.head(h.mean(2) if h.ndim == 4 else h)
 
     def stream(self, h: Tensor, tape=None) -> Tensor:
-        """From h_0 to h_L, both of the same shape."""
+        """From h_0 to h_L."""
         for block in self.blocks:
             h = block(h, tape)
         if tape:
@@ -69,15 +75,31 @@ class MLP(Model):
     paper="He et al. 2015",
 )
 class ConvNet(Model):
-    """3 x 3 convolutions of the image, every pixel (or patch) a position; the head reads their mean."""
+    """3 x 3 convolutions of the image, every pixel (or patch) a position; the head reads their mean.
+
+    Each of the ``stages`` after the first starts with a block that halves the image's sides and doubles its
+    features; a 1 x 1 projection stands in its skip.
+    """
 
     views, cost = ("image", "patches"), 9
+
+    @staticmethod
+    def leaves(e) -> int:
+        """The features of the last stage."""
+        return e.width * 2 ** (e.stages - 1)
 
     def build(self, weights: Weights, e, features: int) -> None:
         """A convolution from the image's channels to ``width``."""
         near = 9 * features
         self.first = Linear(weights, "stem", near, e.width, (1 / near**0.5, 0.0, "normal"))
-        self.blocks = [Block(weights, f"blocks.{i}", e, layer=Conv) for i in range(e.depth)]
+        if e.stages > e.depth:
+            raise ValueError(f"stages={e.stages}: depth={e.depth} has fewer blocks; choose at most {e.depth}")
+        self.blocks, entrance = [], e.width
+        for i in range(e.depth):
+            wide = e.replace(width=e.width * 2 ** (i * e.stages // e.depth))
+            change = {"entrance": entrance, "first": HalvingConv} if wide.width > entrance else {}
+            self.blocks.append(Block(weights, f"blocks.{i}", wide, layer=Conv, **change))
+            entrance = wide.width
 
     def enter(self, x: Tensor) -> Tensor:
         """The pixels around each one side by side: with few channels faster than a convolution."""

@@ -1,5 +1,6 @@
 """What is measured in a step: a tape keeps the stream, and all blocks are measured as one stack."""
 
+import itertools
 import math
 
 import torch
@@ -106,22 +107,24 @@ class Scratch:
 
     def chunks(self, measure, *lists: list[Tensor]) -> dict[str, Tensor]:
         """Measure a few blocks at a time, what fits a cache; ``measure`` gets stacks and room."""
-        like = lists[0][0]
-        count = max(1, CACHE // like.numel())
-        parts = []
-        for i in range(0, len(lists[0]), count):
-            shape = min(count, len(lists[0]) - i), *like.shape
+        parts, i = [], 0
+        while i < len(lists[0]):
+            like = lists[0][i]
+            most = lists[0][i : i + max(1, CACHE // like.numel())]
+            count = sum(1 for _ in itertools.takewhile(lambda h, like=like: h.shape == like.shape, most))
+            shape = count, *like.shape
             stacks = [
                 torch.stack(part[i : i + count], out=self(k, like, *shape)) for k, part in enumerate(lists)
             ]
             parts.append(measure(*stacks, self(len(lists), like, *shape)))
+            i += count
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def activations(tape: Tape, flat, scratch: Scratch) -> dict[str, Tensor]:
     """Statistics of the stream, (L+1, S), and of the units behind the activation, (L, S)."""
     first = tape.states[0].detach().flatten(2)  # positions are features of the example here
-    rows, n = first.shape[1:]
+    rows = first.shape[1]
     first = first / row_norms(first).clamp_min(TINY)[..., None]
 
     def stream(h: Tensor, room: Tensor) -> dict[str, Tensor]:
@@ -135,10 +138,12 @@ def activations(tape: Tape, flat, scratch: Scratch) -> dict[str, Tensor]:
         return {
             "act_mean": mean,
             "act_std": root_mean_square(torch.sub(h, mean[..., None, None], out=room).flatten(2)),
-            "act_rms": root_mean_square(norm) / n**0.5,
+            "act_rms": root_mean_square(norm) / h.shape[-1] ** 0.5,
             "act_hist": value_histogram(h),
             "cosine": alike,
-            "input_cosine": (torch.mul(h, first, out=room).sum(-1) * unit).mean(-1),
+            "input_cosine": (torch.mul(h, first, out=room).sum(-1) * unit).mean(-1)
+            if h.shape[-1] == first.shape[-1]
+            else torch.full_like(mean, torch.nan),  # a later stage of a convnet has no place for h_0
         }
 
     def units(z: Tensor, room: Tensor) -> dict[str, Tensor]:
@@ -180,7 +185,7 @@ def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
         }
 
     last = tape.states[-1].grad
-    branches, skips = ([last.new_zeros(last.shape) if h.grad is None else h.grad for h in road]
+    branches, skips = ([torch.zeros_like(h) if h.grad is None else h.grad for h in road]
                        for road in (tape.branches, tape.skips))  # fmt: skip
     found = scratch.chunks(roads, branches, skips)
     return found | {

@@ -26,6 +26,23 @@ class Skip:
         return 1.0, 1.0
 
 
+class Projected:
+    """Where a block halves the image and changes its features, so does its skip: y = skip(Px, F(x)).
+
+    P is a linear map of every second pixel of every second row, a 1 x 1 convolution (He et al. 2015, B).
+    """
+
+    def __init__(self, weights: Weights, name: str, entrance: int, features: int, skip: Skip):
+        law = 1 / math.sqrt(entrance), 0.0, "normal"
+        self.projection = Linear(weights, f"{name}.projection", entrance, features, law)
+        self.skip = skip
+
+    def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
+        side = math.isqrt(x.shape[2])
+        quarter = x.unflatten(2, (side, side))[:, :, ::2, ::2].flatten(2, 3)
+        return self.skip(self.projection(quarter), fx)
+
+
 @RESIDUALS.add("none", "no skip", "y=F(x)")
 class NoSkip(Skip):
     """The branch replaces the stream: a plain deep network."""

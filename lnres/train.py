@@ -282,13 +282,13 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     weights.live = {"dropout": e.dropout, "drop_path": e.drop_path}
     shape = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
-    def normal(name: str) -> Tensor:
+    def normal(name: str, shape: tuple[int, ...]) -> Tensor:
         return torch.stack([torch.randn(shape, generator=generator(s, name)) for s in e.member_seeds])
 
     tape = Tape()
-    last = model.stream(normal("probe input").to(device).requires_grad_(), tape)
+    last = model.stream(normal("probe input", shape).to(device).requires_grad_(), tape)
     tape.keep_gradients()
-    last.backward(normal("probe cotangent").to(device))
+    last.backward(normal("probe cotangent", last.shape[1:]).to(device))
     with torch.no_grad():
         arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
         arrays |= gradients(tape, 1, Scratch())

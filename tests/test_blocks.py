@@ -3,6 +3,7 @@
 import pytest
 import torch
 from rows import fitting
+from torch.nn import functional as F
 
 from lnres.blocks import PLACEMENTS, Block
 from lnres.experiment import Experiment
@@ -261,3 +262,46 @@ def test_a_silent_branch_leaves_the_skip_alone(placement, residual):
     torch.testing.assert_close(
         block(x), expected, rtol=1e-6 if residual in ("deepnorm", "highway") else 0, atol=0
     )
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_convnet_that_halves_its_images_equals_torchs(layers, placement):
+    """Stages of 4, 8 and 16 features; where they change, the skip is a 1 x 1 convolution of stride 2."""
+    e = Experiment(model="conv", depth=4, width=4, stages=3, layers=layers, placement=placement, seeds=SEEDS)
+    run = Run(e)
+    shaken(run.weights)
+    named = run.weights.named()
+    x, _ = run.batches(0, 6)
+    logits = run.model(x)
+    logits.square().sum().backward()
+    for k in range(SEEDS):
+        theirs = {name: value[k].detach().clone().requires_grad_() for name, (value, _) in named.items()}
+
+        def conv(h, name, size=3, stride=1, theirs=theirs):
+            weight = theirs[f"{name}.weight"].unflatten(0, (size, size, -1)).permute(3, 2, 0, 1)
+            return F.conv2d(h, weight, theirs[f"{name}.bias"][0], stride, padding=size // 2)
+
+        def norm(h, name, theirs=theirs):
+            gain, shift = theirs[f"{name}.gain"][0], theirs[f"{name}.shift"][0]
+            return F.layer_norm(h.movedim(1, -1), gain.shape, gain, shift).movedim(-1, 1)
+
+        h = conv(x[k].mT.unflatten(2, (8, 8)), "stem")
+        for i, stride in enumerate([1, 1, 2, 2]):
+            name = f"blocks.{i}"
+            fx = norm(h, f"{name}.before") if placement == "pre" else h
+            fx = conv(fx, f"{name}.first", 3, stride).relu()
+            fx = conv(fx, f"{name}.last") if layers == 2 else fx
+            h = (conv(h, f"{name}.projection", 1, stride) if stride == 2 else h) + fx
+            h = norm(h, f"{name}.after") if placement == "post" else h
+        assert h.shape == (6, 16, 2, 2)
+        expected = norm(h, "final").mean((2, 3)) @ theirs["head.weight"] + theirs["head.bias"]
+        torch.testing.assert_close(logits[k], expected, rtol=1e-4, atol=2e-5)
+        expected.square().sum().backward()
+        for name, (_, gradient) in named.items():
+            torch.testing.assert_close(gradient[k], theirs[name].grad, rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_more_stages_than_blocks_are_refused():
+    with pytest.raises(ValueError, match="stages=3: depth=2 has fewer blocks; choose at most 2"):
+        Run(Experiment(model="conv", depth=2, width=4, stages=3))

@@ -32,3 +32,19 @@ def test_every_legal_combination_trains_and_member_1_equals_its_single_run(model
         named = alone.weights.named()
         for name, (value, _) in both.weights.named().items():
             assert torch.equal(value[1], named[name][0][0]), (dials, name)
+
+
+@pytest.mark.parametrize("residual", RESIDUALS)
+def test_a_convnet_of_stages_keeps_its_members_apart_and_recording_does_not_change_it(residual):
+    e = Experiment(model="conv", depth=2, width=8, stages=2, norm="batch", placement="inner",
+                   residual=residual, batch=4, seeds=2, lr=0.01, record_every=1)  # fmt: skip
+    both, alone = Run(e), Run(e.replace(seed=1, seeds=1, record_every=0))
+    for _ in range(3):
+        together, single = next(both)[0], next(alone)[0]
+        assert together["loss_train"][0, 1] == single["loss_train"][0, 0]
+        assert together["act_rms"].shape == (1, 3, 2)
+        assert np.isfinite(together["grad_norm"]).all()
+        assert np.isnan(together["input_cosine"][0]).all(1).tolist() == [False, False, True]
+    named = alone.weights.named()
+    for name, (value, _) in both.weights.named().items():
+        assert torch.equal(value[1], named[name][0][0]), name

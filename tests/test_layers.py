@@ -8,7 +8,17 @@ from rows import fitting
 from torch.nn import functional as F
 
 from lnres.experiment import Experiment
-from lnres.layers import ACTIVATIONS, INITS, Attention, Conv, Linear, Weights, generator, second_moment
+from lnres.layers import (
+    ACTIVATIONS,
+    INITS,
+    Attention,
+    Conv,
+    HalvingConv,
+    Linear,
+    Weights,
+    generator,
+    second_moment,
+)
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS
 from lnres.train import Run, probe
@@ -179,6 +189,7 @@ LAYERS = {
     "conv 2 to 4": lambda weights: Conv(weights, "layer", 2, 4, LAW),
     "conv 8 to 8": lambda weights: Conv(weights, "layer", 8, 8, LAW),
     "conv 24 to 16": lambda weights: Conv(weights, "layer", 24, 16, LAW),
+    "conv 8 to 16, halving": lambda weights: HalvingConv(weights, "layer", 8, 16, LAW),
     "attention 8 / 2": lambda weights: Attention(weights, "layer", 8, 2, LAW, LAW),
     "attention 16 / 16": lambda weights: Attention(weights, "layer", 16, 16, LAW, LAW),
 }
