@@ -15,10 +15,11 @@ export function decode(buffer) {
   return { arrays, header: JSON.parse(__metadata__.lnres) };
 }
 
-const CLOCKS = ["step", "probe_step", "test_step"];
+const CLOCKS = ["step", "probe_step", "test_step", "plane_step"];
 const clockOf = (name) =>
   name === "step" || /^(loss|acc)_(train|online)$/.test(name) ? "step"
-  : name === "test_step" || /^(loss|acc)_test$/.test(name) ? "test_step"
+  : name === "test_step" || /^(loss|acc)_test$|^regions$/.test(name) ? "test_step"
+  : /^(plane|point)_/.test(name) ? "plane_step"
   : "probe_step";
 
 /** What was seen of one run: arrays that grow by rows, as lnres.record.Record in Python. */
@@ -154,10 +155,10 @@ function arrayOf(ref, record, step) {
     const row = record.last(clock, step);
     if (row < 0) return [];
     const cells = rowOf(ref, array, row);
-    const deep = array.shape.length - (ref.ref === "act_hist" ? 0 : 1) > 1;
-    if (!deep) return cells;
-    const wide = array.shape.at(-1);
-    const blocks = Array.from({ length: array.shape[0] }, (_, i) => cells.subarray(i * wide, (i + 1) * wide));
+    const shape = ref.over ? array.shape.slice(0, -1) : array.shape;
+    if (shape.length < 2) return cells;
+    const wide = shape[1];
+    const blocks = Array.from({ length: shape[0] }, (_, i) => cells.subarray(i * wide, (i + 1) * wide));
     return transposed(blocks, wide);
   }
   let kept = thinned(array.rows, ref.thin ?? array.rows);
@@ -532,7 +533,13 @@ class Player {
 
   /** One panel per group of figures; panels that are there already stay, with their charts. */
   panels(groups) {
-    if (this.charts.length) return this.charts.forEach((chart) => this.caption(chart));
+    this.charts.forEach((chart, i) => {
+      if (chart.figures.join() !== groups[i].join()) {
+        Object.assign(chart, { figures: groups[i], figure: groups[i][0], memory: {}, clocks: null });
+      }
+      this.caption(chart);
+    });
+    if (this.charts.length) return;
     this.charts = groups.map((figures) => {
       const chart = { figures, figure: figures[0], memory: {}, seen: true, zoom: 0 };
       chart.title = h("div", { class: "lnres-title" });

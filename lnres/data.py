@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lnres.layers import generator
+from lnres.record import PLANE_CLASSES
 from lnres.registry import Registry
 
 DATA = Registry("data")
@@ -81,6 +82,11 @@ class Table:
     def outputs(self) -> int:
         """How many numbers a network has to give."""
         return self.classes or self.features
+
+    @property
+    def drawable(self) -> bool:
+        """Whether it lies in the plane, with no more classes than there are colours."""
+        return self.features == 2 and 0 < self.classes <= PLANE_CLASSES
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray | None]:
         """What ``func`` returns, in float32; ``ValueError`` names the first number that is none."""

@@ -227,6 +227,11 @@ class Experiment:
         """How many positions the stream has; 0 without a position axis."""
         return self.seen_as.positions
 
+    @property
+    def drawable(self) -> bool:
+        """Whether the classes are regions of a plane."""
+        return DATA[self.data].make.drawable
+
     def shifts(self, where: str) -> dict[str, float]:
         """What changes the inputs ``where`` ("train" or "test") it is to; nothing elsewhere."""
         names = "noise", "contrast", "contrast_spread", "brightness"

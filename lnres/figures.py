@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from lnres.record import CLOCK_OF, HIST_BINS, HIST_REACH, Record
+from lnres.record import CLOCK_OF, HIST_BINS, HIST_REACH, PLANE_CLASSES, PLANE_LEVELS, Record
 from lnres.registry import Registry
 
 FIGURES = Registry("figure")
@@ -278,6 +278,61 @@ def gradient_map(runs: Sequence[Config]) -> dict:
     }  # fmt: skip
     said = f"Norm of the loss gradient (colour, log scale) over steps and blocks for {_names(runs)}."
     return _tiles(runs, tile, "step", layout) | {"summary": said}
+
+
+# Hues of classes, none of them a configuration's.
+CLASSES = ("#E3A008", "#4C5FD7", "#B3263A", "#3E8E41", "#7A4B2A", "#17A2B8", "#D94FB0", "#808A10", "#6B7280",
+           "#8A63D2")  # fmt: skip
+
+
+def _sureness() -> list[list]:
+    """A colour scale of all bytes of ``regions``: each class from pale, at a draw, to its full hue."""
+    scale, many = [], PLANE_CLASSES * PLANE_LEVELS
+    for i, colour in enumerate(CLASSES):
+        red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+        low, high = i * PLANE_LEVELS, (i + 1) * PLANE_LEVELS - (i < PLANE_CLASSES - 1)
+        for place, alpha in ((low, 0.12), (high, 0.7)):
+            scale.append([round(place / many, 6), f"rgba({red},{green},{blue},{alpha})"])
+    return scale
+
+
+@FIGURES.add("boundary", "Decision boundary")
+def boundary(runs: Sequence[Config]) -> dict:
+    """The class that the first seed's network gives to each point, paler where it is unsure, and its data."""
+
+    def tile(run: Config) -> dict:
+        frame = {"run": run.index, "at": "frame"}
+        return {
+            "x": {"ref": "plane_x"} | frame, "y": {"ref": "plane_y"} | frame, "z": {"ref": "regions"} | frame,
+            "hoverinfo": "skip",
+        }  # fmt: skip
+
+    layout = {
+        "margin": {"l": 46, "r": 12, "t": 20, "b": 34},
+        "yaxis": {"showgrid": False, "nticks": 5},
+        "coloraxis": {
+            "cmin": 0, "cmax": PLANE_CLASSES * PLANE_LEVELS, "colorscale": _sureness(), "showscale": False,
+        },
+        "showlegend": False,
+    }  # fmt: skip
+    spec = _tiles(runs, tile, "first feature", layout)
+    steps = [[i / (len(CLASSES) - 1), colour] for i, colour in enumerate(CLASSES)]
+    for run in runs:
+        frame = {"run": run.index, "at": "frame"}
+        marker = {
+            "color": {"ref": "point_class"} | frame,
+            "colorscale": steps,
+            "cmin": 0,
+            "cmax": len(steps) - 1,
+        }
+        spec["data"].append({
+            "type": "scatter", "mode": "markers", "name": f"{run.letter} data", "hoverinfo": "skip",
+            "xaxis": f"x{run.index + 1}" if run.index else "x", "visible": {"shown": run.index},
+            "x": {"ref": "point_x"} | frame, "y": {"ref": "point_y"} | frame,
+            "marker": marker | {"size": 5, "line": {"width": 0.7, "color": "#FFFFFF"}},
+        })  # fmt: skip
+    said = f"Regions that each network gives to the classes of points in the plane, for {_names(runs)}."
+    return spec | {"summary": said, "key": "pale unsure · dots data of the first seed"}
 
 
 # ---------------------------------------------------------------------------------------------- filling them

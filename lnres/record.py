@@ -8,10 +8,11 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-# Each array grows by one row per tick of one of three clocks; the clock's own array holds the steps.
+# Each array grows by one row per tick of one of four clocks; the clock's own array holds the steps.
 CLOCKS = {
     "step": ("loss_train", "acc_train", "loss_online", "acc_online"),
-    "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch"),
+    "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch", "regions"),
+    "plane_step": ("plane_x", "plane_y", "point_x", "point_y", "point_class"),
     "probe_step": (
         "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
         "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",
@@ -22,6 +23,9 @@ CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *
 
 # Values are counted on an asinh scale: linear near 0, logarithmic beyond 1, with a bin below and one above.
 HIST_BINS, HIST_REACH = 64, 8.0
+
+# Regions of the plane are bytes: the class, and within it so many levels of certainty.
+PLANE_CLASSES, PLANE_LEVELS = 10, 25
 
 EVENT = {"step": int, "kind": str, "text": str}
 """What every event says; those of some kinds say more."""

@@ -15,12 +15,13 @@ from lnres.layers import ACTIVATIONS, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, learning_rate, stepper
+from lnres.plane import Plane
 from lnres.probes import Scratch, Tape, Updates, activations, gradients
 from lnres.record import Frame
 
 DENSE = 20
 """Until this step every step is probed: the first spike is the story."""
-FIRST_TESTS, TEST_EVERY = (0, 10, 20, 50), 100
+FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
@@ -66,6 +67,7 @@ class Run:
         self.experiment = experiment = experiment.at(-1)  # what holds in the step that is next
         self.device = where(experiment.device)
         self.batches = Batches(experiment, self.device)
+        self.plane = Plane(self.batches) if experiment.drawable else None
         self.weights = Weights(experiment.member_seeds, self.device)
         self.model = MODELS[experiment.model].make(
             self.weights, experiment, self.batches.features, self.batches.outputs
@@ -100,11 +102,12 @@ class Run:
         measure = measure and bool(e.record_every)
         seen = measure and (t < DENSE or t % e.record_every == 0)
         arrays: dict[str, Tensor] = {}
-        if measure and (t in FIRST_TESTS or t % TEST_EVERY == 0):
+        if measure and (t in FIRST_TESTS or t % (DRAW_EVERY if self.plane else TEST_EVERY) == 0):
             loss, accuracy = self.test()
             arrays |= {"test_step": torch.tensor(t), "loss_test": loss, "acc_test": accuracy}
             if "b" in NORMS[e.norm].make.over:
                 arrays["loss_batch"], arrays["acc_batch"] = self.test(own_statistics=True)
+            arrays |= self._draw() if self.plane else {}
         if all(self.diverged):  # NaN stays NaN: nothing is left to compute
             nothing = torch.full((e.seeds,), torch.nan)
             names = ("train", "online") if self.batches.stream.online else ("train",)
@@ -150,6 +153,14 @@ class Run:
             arrays |= self._updates.measure()
         arrays["probe_step"] = torch.tensor(self.step)
         return arrays
+
+    @torch.no_grad()
+    def _draw(self) -> dict[str, Tensor]:
+        """The decision regions of the first member; the first time, with what they are drawn on."""
+        with self._mode(training=False):
+            regions = self.plane.regions(self.model(self.plane.grid))
+        still = self.plane.still() | {"plane_step": torch.tensor(0)} if self.step == 0 else {}
+        return {"regions": regions} | still
 
     def _clip(self, limit: float) -> None:
         """Clip each member's gradient; the first time it bites is an event."""
@@ -312,7 +323,7 @@ class Mode:
 
 
 def to_numpy(value: Tensor, copy: bool = False) -> np.ndarray:
-    """A tensor as float32, int32 or (counts) uint16."""
+    """A tensor as float32, int32, uint8 or (counts) uint16."""
     array = value.detach().cpu().numpy()
     if array.dtype == np.int64:
         array = array.astype(np.int32 if array.ndim == 0 else np.uint16)

@@ -5,12 +5,14 @@ import math
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS
+from lnres.record import CLOCKS
 
 RATES = {"sgd": 0.05, "nesterov": 0.05, "lion": 1e-4}
 PAIRS = [(o, n) for o in OPTIMIZERS for n in NORMS if o in ("sgd", "adam") or n in ("layer", "batch")]
 """Every optimizer with two norms, every norm with two optimizers."""
 
 SOMETIMES = {"loss_online", "acc_online", "loss_batch", "acc_batch"}
+SOMETIMES |= {"regions", "plane_step", *CLOCKS["plane_step"]}
 """Arrays of a record that only some runs have."""
 
 

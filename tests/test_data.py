@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lnres.data import DATA, SCALERS, SHIFTS, STREAMS, VIEWS, Batches
 from lnres.experiment import Experiment
 from lnres.models import MODELS
-from lnres.record import Record
+from lnres.record import PLANE_LEVELS, Record
 from lnres.train import Run
 
 SMALL = {"depth": 2, "width": 8, "batch": 16, "seeds": 2, "record_every": 0}
@@ -323,3 +323,46 @@ def test_an_unknown_gain_is_undone_by_a_layer_norm_behind_the_first_layer(norm):
     loss, _ = run.test()
     run.experiment = run.experiment.replace(contrast=0.2, shift="test")
     assert torch.allclose(run.test()[0], loss, rtol=1e-4) == (norm == "layer")
+
+
+# The plane
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_only_points_of_the_plane_are_drawn(data):
+    seen = next(run_of(data=data, record_every=10))[0]
+    assert ("regions" in seen) == ("point_x" in seen) == (DATA[data].make.features == 2)
+
+
+@pytest.mark.parametrize("data", [data for data in DATA if DATA[data].make.drawable])
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_regions_are_what_the_first_member_answers(data, norm):
+    run, record = run_of(data=data, norm=norm, record_every=10, optimizer="adam", lr=0.01), Record()
+    plain = run_of(51, data=data, norm=norm, optimizer="adam", lr=0.01)
+    for _ in range(50):
+        record.extend(*next(run))
+    x, y = (torch.from_numpy(record[name][0]) for name in ("plane_x", "plane_y"))
+    i, j = torch.arange(0, 32, 5), torch.arange(1, 32, 5)
+    points = torch.cartesian_prod(x[i], y[j])
+    with torch.no_grad(), run._mode(training=False):
+        chance = run.model(points.expand(2, -1, -1))[0].softmax(-1)[:, 1].view(len(i), len(j)).numpy()
+    record.extend(*next(run))
+    assert same(run, plain)
+    assert record["regions"].shape == (4, 32, 32)  # at steps 0, 10, 20 and 50
+    cells = record["regions"][-1][i][:, j]
+    assert ((cells >= PLANE_LEVELS) == (chance > 0.5)).all()
+    sure = cells % PLANE_LEVELS / PLANE_LEVELS
+    np.testing.assert_allclose(sure, abs(2 * chance - 1), atol=1 / PLANE_LEVELS)
+    assert len(record["point_x"]) == 1
+    shown = np.stack([record["point_x"][0], record["point_y"][0]], 1)
+    np.testing.assert_array_equal(shown, run.batches.x[0, : len(shown)])
+    np.testing.assert_array_equal(record["point_class"][0], run.batches.y[0, : len(shown)])
+    assert (shown > [x.min(), y.min()]).all()
+    assert (shown < [x.max(), y.max()]).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_diverged_network_still_draws_a_plane():
+    run = run_of(60, data="moons", norm="none", lr=100, init="he", record_every=10)
+    assert run.diverged[0]
+    assert not run._draw()["regions"].any()

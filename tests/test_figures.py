@@ -8,8 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnres.figures import COLOURS, DASHES, FIGURES, THEMES, VANISHED, Config, fill, gridded, shade, thinned
-from lnres.record import HIST_BINS, Record, pack
+from lnres.figures import (
+    CLASSES,
+    COLOURS,
+    DASHES,
+    FIGURES,
+    THEMES,
+    VANISHED,
+    Config,
+    fill,
+    gridded,
+    shade,
+    thinned,
+)
+from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack
 
 SEEDS, DEPTHS = 3, (5, 2)
 CONFIGS = [Config(i, f"depth {depth}", depth, SEEDS) for i, depth in enumerate(DEPTHS)]
@@ -36,6 +48,16 @@ def recorded(run: int, steps: int = 700) -> Record:
         "probe_step": ticks,
         "grad_norm": drawn(len(ticks), depth + 1, SEEDS) ** 4,
         "act_hist": rng.poisson(0.7, (len(ticks), depth + 1, SEEDS, HIST_BINS + 2)).astype(np.uint16),
+    }
+    ends = np.linspace(-1, 1, 5, dtype=np.float32)
+    arrays |= {
+        "plane_step": np.zeros(1, np.int32),
+        "plane_x": ends[None],
+        "plane_y": 2 * ends[None, :4],
+        "regions": rng.integers(0, 250, (len(arrays["test_step"]), 5, 4)).astype(np.uint8),
+        "point_x": drawn(1, 7),
+        "point_y": drawn(1, 7),
+        "point_class": rng.integers(0, 10, (1, 7)).astype(np.uint8),
     }
     for kind in ("train", "test"):
         rows = len(arrays["step" if kind == "train" else "test_step"])
@@ -214,3 +236,21 @@ def test_colours_stand_out_in_both_themes(theme):
         dark, light = sorted([luminance(colour), luminance(THEMES[theme]["paper"])])
         assert (light + 0.05) / (dark + 0.05) >= 3, colour
     assert len(set(DASHES)) == len(COLOURS)
+
+
+def test_each_class_has_its_hue_in_the_plane():
+    """From pale at a draw to full at certainty, and no other class's in between."""
+    record = RECORDS[0]
+    figure = fill(FIGURES["boundary"].make(CONFIGS[:1]), [record])
+    axis, scale = figure.layout.coloraxis, figure.layout.coloraxis.colorscale
+    for i, colour in enumerate(CLASSES):
+        hue = "rgba({},{},{},".format(*(int(colour[k : k + 2], 16) for k in (1, 3, 5)))
+        (start, pale), (end, full) = scale[2 * i : 2 * i + 2]
+        assert start * axis.cmax == pytest.approx(i * PLANE_LEVELS)
+        assert (i + 1) * PLANE_LEVELS - 1 <= round(end * axis.cmax, 3) <= (i + 1) * PLANE_LEVELS
+        assert pale.startswith(hue)
+        assert full.startswith(hue)
+    assert (axis.cmin, axis.cmax) == (0, PLANE_CLASSES * PLANE_LEVELS)
+    heat, dots = figure.data
+    np.testing.assert_array_equal(heat.z, record["regions"][-1].T)  # y by x
+    assert len(dots.x) == len(dots.marker.color) == 7

@@ -69,6 +69,12 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
+def panels(runs) -> tuple[tuple[str, ...], ...]:
+    """The figures of each panel; where data lie in the plane, it is drawn in the last."""
+    plane = any(run.experiment.drawable for run in runs)
+    return (*PANELS[:-1], ("boundary", *PANELS[-1])) if plane else PANELS
+
+
 def scene(runs) -> dict:
     """Everything the player draws that does not move: configurations, figures with references, themes."""
     configs = [Config(i, run.name, run.experiment.blocks, run.experiment.seeds) for i, run in enumerate(runs)]
@@ -81,7 +87,7 @@ def scene(runs) -> dict:
             name: FIGURES[name].make(configs) | {"label": FIGURES[name].label, "about": FIGURES[name].about}
             for name in FIGURES
         },
-        "panels": PANELS,
+        "panels": panels(runs),
         "themes": THEMES,
     }
 
