@@ -309,7 +309,7 @@ def boundary(runs: Sequence[Config]) -> dict:
 
     layout = {
         "margin": {"l": 46, "r": 12, "t": 20, "b": 34},
-        "yaxis": {"showgrid": False, "nticks": 5},
+        "yaxis": {"title": {"text": "second feature"}, "showgrid": False, "nticks": 5},
         "coloraxis": {
             "cmin": 0, "cmax": PLANE_CLASSES * PLANE_LEVELS, "colorscale": _sureness(), "showscale": False,
         },

@@ -75,7 +75,7 @@ def test_a_view_from_before_is_untouched_by_what_comes_after():
 def test_an_empty_record_has_no_rows():
     record = Record()
     assert record.last_step == -1
-    assert [record.rows(clock) for clock in CLOCKS] == [0, 0, 0]
+    assert [record.rows(clock) for clock in CLOCKS] == [0] * len(CLOCKS)
     assert list(record) == []
 
 
