@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from lnres.experiment import DIALS, FIELDS, Experiment, text
+from lnres.experiment import DIALS, FIELDS, Experiment, read_changes, text
 
 LETTERS = "ABCD"
 MOST = len(LETTERS)
@@ -78,3 +78,19 @@ class Scene:
         """The labels of the fields in which the configurations differ."""
         first, *others = self.experiments
         return [FIELDS[name].metadata["label"] for name in first.differing(*others)]
+
+    def parent(self, i: int) -> tuple[int, int] | None:
+        """(configuration, step) that the i-th is a fork of: the one it shares the longest past with."""
+
+        def past(e: Experiment) -> list[tuple]:
+            return list(read_changes(e.changes))
+
+        own, found = past(self.experiments[i]), []
+        for k, other in enumerate(self.experiments):
+            if k == i or other.replace(changes="") != self.experiments[i].replace(changes=""):
+                continue
+            apart = set(own) ^ set(past(other))
+            step = min((change[0] for change in apart), default=None)
+            if step is not None and any(change in apart for change in own if change[0] == step):
+                found.append((step, -k))
+        return (-max(found)[1], max(found)[0]) if found else None

@@ -557,7 +557,7 @@ def test_a_fork_is_the_same_run_up_to_its_step_and_catches_up(lockstep):
     group = lockstep(LONG)
     until(group, lambda: group.runs[0].record.last_step > 120)
     version = group.version
-    group.fork(0, 110, lr=0.5)
+    group.fork(0, 110, {"lr": 0.5})
     assert group.version == version + 1
     assert [run.name for run in group.runs] == ["unchanged", "learning rate 0.5 from step 110"]
     assert group.runs[1].record.last_step == 109
@@ -571,12 +571,14 @@ def test_a_fork_is_the_same_run_up_to_its_step_and_catches_up(lockstep):
 
 def test_a_fork_from_where_nobody_was_or_beside_too_many_is_refused(lockstep):
     group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match=r"step: only dropout, .* can change in a fork"):
+        group.fork(0, 0, {"step": 1})
     with pytest.raises(ValueError, match="step=40: choose a step from 0 to"):
-        group.fork(0, 40, lr=0.5)
+        group.fork(0, 40, {"lr": 0.5})
     for _ in range(MOST - 1):
-        group.fork(0, 0, lr=0.5)
+        group.fork(0, 0, {"lr": 0.5})
     with pytest.raises(ValueError, match="4 configurations are here already"):
-        group.fork(0, 0, lr=0.5)
+        group.fork(0, 0, {"lr": 0.5})
 
 
 def test_where_only_live_knobs_differ_the_runs_go_on(lockstep):

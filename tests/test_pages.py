@@ -155,7 +155,7 @@ def test_the_link_of_changed_runs_trains_the_same_and_its_widgets_follow():
 def test_a_fork_gets_a_configuration_of_its_own():
     page = opened(depth="2", width="8", seeds="1", steps="100000")
     reach(20)
-    runs().fork(0, 10, lr=0.01)
+    runs().fork(0, 10, {"lr": 0.01})
     page.run()
     assert [page.select_slider(key=f"knob/lr/{i}").value for i in (0, 1)] == [0.05, 0.01]
     assert page.query_params["changes"] == "~10.lr.0.01"

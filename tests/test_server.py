@@ -142,6 +142,17 @@ DAMAGED = {
     '{"do": "speed", "value": "fast"}': "speed",
     '{"do": "speed", "value": NaN}': "speed",
     '{"do": "speed", "value": -1}': "speed",
+    '{"do": "fork"}': "a fork says",
+    '{"do": "fork", "value": [0, 1]}': "a fork says",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr"}}': "a fork says",
+    '{"do": "fork", "value": {"run": 9, "step": 0, "knob": "lr", "to": 1}}': "run=9",
+    '{"do": "fork", "value": {"run": -1, "step": 0, "knob": "lr", "to": 1}}': "run=-1",
+    '{"do": "fork", "value": {"run": 0, "step": 0.5, "knob": "lr", "to": 1}}': "whole numbers",
+    '{"do": "fork", "value": {"run": 0, "step": 99, "knob": "lr", "to": 1}}': "step=99",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "depth", "to": 1}}': "depth: only",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "step", "to": 1}}': "step: only",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": "fast"}}': "lr='fast'",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": {}}}': "lr='{}'",
     b"\x00\xff": "JSON",
 }
 
@@ -275,6 +286,13 @@ def test_buttons_reach_the_worker(talk, lockstep, orders, command):
     asked(talk)
     told = [order[0] for order in orders]
     assert told == (["close", "open", "pace", "step"] if command == "reset" else [command])
+
+
+def test_a_fork_is_asked_for_at_a_step(talk, lockstep, orders):
+    talk.send('{"do": "fork", "value": {"run": 1, "step": 0, "knob": "lr", "to": 0.01}}')
+    _, told = asked(talk)
+    assert (told["version"], len(told["runs"])) == (2, 3)
+    assert orders[-1] == ("fork", lockstep.key, 1, lockstep.runs[2].id, 0, {"lr": 0.01})
 
 
 def test_the_speed_is_told_to_the_worker_and_the_page(talk, lockstep, orders):

@@ -261,7 +261,7 @@ class Lockstep:
         run.asked |= values
         self._send("change", index, values)
 
-    def fork(self, index: int, step: int, **values) -> None:
+    def fork(self, index: int, step: int, values: dict) -> None:
         """Beside a run, one that equals it up to a step and goes on from there with other live knobs."""
         from lnres.scene import MOST
 
@@ -269,6 +269,8 @@ class Lockstep:
             run = self.runs[index]
             if len(self.runs) >= MOST:
                 raise ValueError(f"{MOST} configurations are here already: remove one, then fork")
+            if wrong := values.keys() - set(live := run.experiment.live()):
+                raise ValueError(f"{min(wrong)}: only {', '.join(live)} can change in a fork")
             if not 0 <= step <= (last := run.record.last_step + 1):
                 raise ValueError(f"step={step}: choose a step from 0 to {last} to fork from")
             twin = run.experiment.fork(step, **values)

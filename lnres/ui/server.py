@@ -151,10 +151,20 @@ def _command(lockstep, message: dict) -> None:
         if type(value) not in (int, float) or not 0 <= value <= 1e6:
             raise ValueError("speed must be a number of steps per second, or 0 for as fast as possible")
         lockstep.pace(float(value))
+    elif name == "fork":
+        if not isinstance(value, dict) or value.keys() != {"run", "step", "knob", "to"}:
+            raise ValueError(
+                "a fork says run, step, knob and to, such as {'run': 0, 'step': 9, 'knob': 'lr', 'to': 1}"
+            )
+        if type(value["run"]) is not int or type(value["step"]) is not int:
+            raise ValueError("run and step must be whole numbers")
+        if not 0 <= value["run"] < len(lockstep.runs):
+            raise ValueError(f"run={value['run']}: choose one from 0 to {len(lockstep.runs) - 1}")
+        lockstep.fork(value["run"], value["step"], {str(value["knob"]): value["to"]})
     elif name in COMMANDS:
         getattr(lockstep, name)()
     else:
-        raise ValueError(f"do must be one of {', '.join(COMMANDS)}, speed")
+        raise ValueError(f"do must be one of {', '.join(COMMANDS)}, speed, fork")
 
 
 async def live(socket: WebSocket) -> None:
