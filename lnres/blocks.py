@@ -95,8 +95,8 @@ class Block:
     def __init__(self, weights: Weights, name: str, e, branch=Branch, **options):
         slots = PLACEMENTS[e.placement].make
 
-        def norm(slot: str, features: int = e.width):
-            return standing(weights, f"{name}.{slot}", features, e, slot in slots)
+        def norm(slot: str | None, features: int = e.width, called: str | None = None):
+            return standing(weights, f"{name}.{called or slot}", features, e, slot in slots)
 
         entrance = options.get("entrance")
         self.before = norm("before", entrance or e.width)

@@ -117,6 +117,11 @@ class Experiment:
         about="each after the first halves the image's sides and doubles its features, with a projected skip",
     )  # fmt: skip
     groups: int = knob(4, 1, 1024, "groups (GroupNorm)", "block")
+    joint: bool = knob(
+        True, False, True, "one norm on Wx + Uh", "block",
+        about="for norms inside a recurrence; off: one on Wx and one on Uh",
+    )  # fmt: skip
+    forget: float = knob(1.0, -10.0, 10.0, "forget bias (LSTM)", "network")
     dropout: float = knob(0.0, 0.0, 0.95, "dropout", "training", live=True, about="behind the activation")
     drop_path: float = knob(
         0.0,
@@ -198,6 +203,7 @@ class Experiment:
                 f"norm='instance': model={self.model} has no positions to normalize over; "
                 "choose model=conv or model=transformer, or norm=layer"
             )
+        model.check(self)
         if self.norm == "batch" and self.batch == 1:
             raise ValueError(
                 "batch=1: BatchNorm needs more than one example for a variance; "
@@ -241,6 +247,11 @@ class Experiment:
     def blocks(self) -> int:
         """How many blocks the stream has: a transformer layer is two."""
         return self.depth * MODELS[self.model].make.sublayers
+
+    @property
+    def times(self) -> int:
+        """How many time steps a recurrent network walks along; 0 for others."""
+        return self.positions if MODELS[self.model].make.recurrent else 0
 
     @property
     def member_seeds(self) -> range:

@@ -42,6 +42,8 @@ class Config:
     label: str
     depth: int
     seeds: int
+    times: int = 0
+    """Time steps of a recurrent network's sequence; 0 without."""
 
     @property
     def letter(self) -> str:
@@ -333,6 +335,32 @@ def boundary(runs: Sequence[Config]) -> dict:
         })  # fmt: skip
     said = f"Regions that each network gives to the classes of points in the plane, for {_names(runs)}."
     return spec | {"summary": said, "key": "pale unsure · dots data of the first seed"}
+
+
+@FIGURES.add("time_gradients", "Gradient norm through time")
+def time_gradients(runs: Sequence[Config]) -> dict:
+    """Norm of the loss gradient at each time step of the last recurrent layer, at the step looked at."""
+    data = []
+    for run in runs:
+        times, how = list(range(1, run.times + 1)), {"at": "frame", "floor": VANISHED}
+        data += _band(run, times + times[::-1], "time_grad_norm", **how)
+        data.append({
+            "type": "scatter", "mode": "lines+markers", "name": run.letter, "visible": {"shown": run.index},
+            "line": {"color": run.colour, "dash": run.dash, "width": 2.5}, "marker": {"size": 5},
+            "x": times, "y": {"ref": "time_grad_norm", "run": run.index, "over": "gmean", **how},
+            "hovertemplate": "time step %{x}: %{y:.2~e}",
+        })  # fmt: skip
+    layout = {
+        "margin": {"l": 46, "r": 12, "t": 6, "b": 34},
+        "showlegend": False,
+        "xaxis": {"title": {"text": "time step"}, "range": [1, max((run.times for run in runs), default=2)]},
+        "yaxis": {
+            "type": "log", "nticks": 8, "exponentformat": "power",
+            "range": {"range": "y", "log": True, "quantiles": [0.02, 0.98], "snap": 1, "least": 2},
+        },
+    }  # fmt: skip
+    said = f"Norm of the loss gradient at each time step, on a log scale, for {_names(runs)}."
+    return {"data": data, "layout": layout, "summary": said, "key": "line mean · band all seeds"}
 
 
 # ---------------------------------------------------------------------------------------------- filling them

@@ -5,6 +5,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import unfold
 
+from lnres import recurrent as cells
 from lnres.blocks import Attend, Block
 from lnres.layers import Conv, HalvingConv, Linear, Weights, drawn
 from lnres.norms import NORMS, standing
@@ -18,6 +19,8 @@ class Model:
 
     views = ("vector",)
     """How it can look at an example, rows of VIEWS; the first is its own choice."""
+    recurrent = False
+    """Whether positions are time steps that are walked along one after the other."""
     sublayers = 1
     """How many blocks of the stream one unit of ``depth`` is."""
     cost = 1
@@ -28,10 +31,15 @@ class Model:
         """How many features h_L has."""
         return e.width
 
+    @staticmethod
+    def check(e) -> None:
+        """Raise ``ValueError`` where this model cannot do what the experiment asks for."""
+
     def __init__(self, weights: Weights, e, features: int, outputs: int):
         width = self.leaves(e)
         self.build(weights, e, features)
-        # A mean over positions right behind a norm over positions would be its shift, whatever the input.
+        # A mean over positions right behind a norm over positions would be its shift, whatever the input, and
+        # a last time step alone has no positions.
         there = e.final_norm and NORMS[e.norm].make.over != "p"
         self.final = standing(weights, "final", width, e, there)
         self.head = Linear(weights, "head", width, outputs, (1 / width**0.5, 0.0, "normal"))
@@ -46,8 +54,12 @@ class Model:
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:
         """(S, B, features), with positions (S, B, P, features), -> (S, B, outputs)."""
-        h = self.final(self.stream(self.enter(x), tape))
+        h = self.final(self.seen(self.stream(self.enter(x), tape)))
         return self.head(h.mean(2) if h.ndim == 4 else h)
+
+    def seen(self, h: Tensor) -> Tensor:
+        """What the head sees of h_L."""
+        return h
 
     def stream(self, h: Tensor, tape=None) -> Tensor:
         """From h_0 to h_L."""
@@ -133,3 +145,47 @@ class Transformer(Model):
     def enter(self, x: Tensor) -> Tensor:
         """Tokens that know their place."""
         return self.token(x) + self.place.unsqueeze(1)
+
+
+class Recurrent(Model):
+    """Recurrent layers along rows, patches or pixels; the head reads the last time step."""
+
+    views, recurrent = ("rows", "patches", "pixels"), True
+    cell: type
+    """The branch of every block."""
+    check = staticmethod(cells.check)
+
+    def build(self, weights: Weights, e, features: int) -> None:
+        """A linear map of each time step's features."""
+        self.enter = Linear(weights, "stem", features, e.width, (1 / features**0.5, 0.0, "normal"))
+        self.blocks = [Block(weights, f"blocks.{i}", e, self.cell) for i in range(e.depth)]
+
+    def seen(self, h: Tensor) -> Tensor:
+        """The last time step, (S, B, n)."""
+        return h[:, :, -1]
+
+
+@MODELS.add("rnn", "RNN", r"h_t=f(N(Wx_t+Uh_{t-1}))", paper="Elman 1990")
+class RNN(Recurrent):
+    """Each layer reads the sequence step by step into a state; all it remembers passes through one matrix."""
+
+    cell, cost = cells.RNN, 1
+
+
+@MODELS.add("gru", "GRU", r"h_t=(1-z)\odot\tilde h+z\odot h_{t-1}", paper="Cho et al. 2014")
+class GRU(Recurrent):
+    """A recurrent layer whose gates choose how much of the state is kept and how much is written anew."""
+
+    cell, cost = cells.GRU, 3
+
+
+@MODELS.add(
+    "lstm",
+    "LSTM",
+    r"c_t=f\odot c_{t-1}+i\odot g,\ h_t=o\odot\tanh N(c_t)",
+    paper="Hochreiter & Schmidhuber 1997",
+)
+class LSTM(Recurrent):
+    """Gates around a cell that is added to, not multiplied through: a skip connection along time."""
+
+    cell, cost = cells.LSTM, 4

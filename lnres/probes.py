@@ -28,6 +28,7 @@ class Tape:
         self.skips: list[Tensor] = []
         self.branches: list[Tensor] = []
         self.preactivations: list[Tensor] = []
+        self.walk: list[Tensor] = []
 
     def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Two aliases of a state: the gradients of these are exactly what arrives through skip and branch."""
@@ -41,13 +42,17 @@ class Tape:
         """What the activation of the current block is given."""
         self.preactivations[-1] = z
 
+    def times(self, states: list[Tensor]) -> None:
+        """The states of the current recurrent layer, time step by time step; the last layer's stay."""
+        self.walk = states
+
     def end(self, h: Tensor) -> None:
         """The last state; its gradient is its own."""
         self.states.append(h)
 
     def keep_gradients(self) -> None:
         """Ask autograd for what arrives through every road; call before the backward pass."""
-        for h in (*self.branches, *self.skips, self.states[-1]):
+        for h in (*self.branches, *self.skips, *self.walk, self.states[-1]):
             h.retain_grad()
 
 
@@ -164,7 +169,8 @@ def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
     """The ledger: per-example gradients of the loss with respect to the stream, and their two roads.
 
     A norm is the root mean square over examples, times ``scale``: the batch size where the loss is a mean,
-    so that numbers do not depend on it.
+    so that numbers do not depend on it. Of the last recurrent layer, ``time_grad_norm`` (T, S) is that of
+    the whole derivative with respect to the state at each time step, through all later ones.
     """
 
     def total(g: Tensor) -> dict[str, Tensor]:
@@ -188,9 +194,13 @@ def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
     branches, skips = ([torch.zeros_like(h) if h.grad is None else h.grad for h in road]
                        for road in (tape.branches, tape.skips))  # fmt: skip
     found = scratch.chunks(roads, branches, skips)
-    return found | {
-        name: torch.cat([found[name], value]) for name, value in total(last.flatten(2)[None]).items()
-    }
+    walk = [root_mean_square(row_norms(h.grad)) * scale for h in tape.walk]
+    over_time = {"time_grad_norm": torch.stack(walk)} if walk else {}
+    return (
+        found
+        | over_time
+        | {name: torch.cat([found[name], value]) for name, value in total(last.flatten(2)[None]).items()}
+    )
 
 
 def root_mean_square(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ CLOCKS = {
     "probe_step": (
         "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
         "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",
-        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine",
+        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm",
     ),
 }  # fmt: skip
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
@@ -56,7 +56,8 @@ def unpack(blob: bytes) -> Frame:
 class Record:
     """Named arrays that grow: ``record["grad_norm"]`` is the view of all rows so far.
 
-    Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins).
+    Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins);
+    ``time_grad_norm`` (probes, T, S), of recurrent networks alone.
     ``header`` carries the experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
     """
 

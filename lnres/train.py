@@ -277,8 +277,9 @@ class Run:
 def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     """A network at init, for theory: Gaussian inputs straight into h_0, a Gaussian cotangent from h_L.
 
-    Neither stem nor head takes part; statistics are those of the batch, and dropout and drop path act, as in
-    training. Arrays are (L+1, S) or (L, S); ``grad_norm`` is the root mean square
+    Neither stem nor head takes part; of a recurrent network the cotangent stands on the last time step, all
+    that the head would see. Statistics are those of the batch, and dropout and drop path act, as in training.
+    Arrays are (L+1, S) or (L, S), ``time_grad_norm`` is (T, S); ``grad_norm`` is the root mean square
     over examples of the norm of what arrives from a cotangent of independent standard normal entries.
     """
     e, device = experiment, where(experiment.device)
@@ -291,15 +292,16 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
     weights.live = {"dropout": e.dropout, "drop_path": e.drop_path}
-    shape = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
+    start = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
     def normal(name: str, shape: tuple[int, ...]) -> Tensor:
-        return torch.stack([torch.randn(shape, generator=generator(s, name)) for s in e.member_seeds])
+        drawn = [torch.randn(shape, generator=generator(s, name)) for s in e.member_seeds]
+        return torch.stack(drawn).to(device)
 
     tape = Tape()
-    last = model.stream(normal("probe input", shape).to(device).requires_grad_(), tape)
+    seen = model.seen(model.stream(normal("probe input", start).requires_grad_(), tape))
     tape.keep_gradients()
-    last.backward(normal("probe cotangent", last.shape[1:]).to(device))
+    seen.backward(normal("probe cotangent", seen.shape[1:]))
     with torch.no_grad():
         arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
         arrays |= gradients(tape, 1, Scratch())

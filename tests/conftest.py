@@ -39,8 +39,8 @@ class Scale(nn.Module):
             self.weight = nn.Parameter(torch.full((1,), e.gamma * n**0.5))
 
     def forward(self, x):
-        length = x.pow(2).sum(-1, keepdim=True).sqrt()
-        return getattr(self, "weight", self.size) * x / length.clamp(min=self.eps)
+        length = x.pow(2).sum(-1, keepdim=True).clamp(min=self.eps**2).sqrt()  # a root's slope at 0 is none
+        return getattr(self, "weight", self.size) * x / length
 
 
 class DynamicTanh(nn.Module):
@@ -245,6 +245,69 @@ class HandAttention(HandBlock):
         return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
+class HandRecurrence(HandBlock):
+    """One recurrent block, time step by time step, from ``nn.Linear`` and torch's own norms.
+
+    ``walk`` keeps the states of the last call.
+    """
+
+    def __init__(self, e):
+        nn.Module.__init__(self)
+        self.e, n, self.f = e, e.width, TORCH_ACTIVATIONS[e.activation]
+        self.cell_of = getattr(self, e.model)
+        k = {"rnn": 1, "gru": 3, "lstm": 4}[e.model] * n
+        self.input, self.recurrent = nn.Linear(n, k), nn.Linear(n, k, bias=False)
+        sums = {"inner": k}
+        if e.model == "gru":
+            self.recurrent.bias = number(0, n)
+            sums = {"inner": 2 * n, "candidate": n}
+        inside = sums if e.joint else {"of_input": k, "of_state": k}
+        wide = {slot: {slot: n} for slot in ("before", "activated", "branch", "after")}
+        wide["inner"] = inside | ({"cell": n} if e.model == "lstm" else {})
+        for layer in (self.input, self.recurrent):
+            if e.norm in OF_WEIGHTS:
+                OF_WEIGHTS[e.norm](e, layer)
+        self.norms = [name for slot in COMPOSED[e.placement][0] for name in wide[slot]]
+        for slot in COMPOSED[e.placement][0]:
+            for name, width in wide[slot].items():
+                self.add_module(name, TORCH_NORMS[e.norm](e, width))
+        for name, learned in LEARNED.get(e.residual, lambda e: {})(e).items():
+            setattr(self, name, learned)
+
+    def at(self, name, x):
+        return getattr(self, name)(x) if name in self.norms else x
+
+    def rnn(self, wx, uh, h, c):
+        return self.f(self.at("inner", wx + uh)), c
+
+    def gru(self, wx, uh, h, c):
+        (a, b, new), (d, e, old) = wx.chunk(3, -1), uh.chunk(3, -1)
+        r, z = torch.sigmoid(self.at("inner", torch.cat([a + d, b + e], -1))).chunk(2, -1)
+        return (1 - z) * torch.tanh(self.at("candidate", new + r * (old + self.recurrent.bias))) + z * h, c
+
+    def lstm(self, wx, uh, h, c):
+        i, f, g, o = self.at("inner", wx + uh).chunk(4, -1)
+        c = torch.sigmoid(f + self.e.forget) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(self.at("cell", c)), c
+
+    def along_time(self, x):
+        h = c = torch.zeros(len(x), self.e.width)
+        wx, self.walk = self.at("of_input", self.input(x)), []
+        for t in range(x.shape[1]):
+            uh = self.at("of_state", F.linear(h, self.recurrent.weight))
+            h, c = self.cell_of(wx[:, t], uh, h, c)
+            h = self.at("activated", h)
+            self.walk.append(h)
+        return torch.stack(self.walk, 1)
+
+    def forward(self, x, s=None):
+        fx = self.at("branch", self.along_time(self.at("before", x)))
+        return self.at("after", self.skip(x if s is None else s, fx))
+
+
+RECURRENT = ("rnn", "gru", "lstm")
+
+
 class HandNet(nn.Module):
     """Stem, blocks, norm, head, by the names that the project's parameters have."""
 
@@ -255,6 +318,8 @@ class HandNet(nn.Module):
         for _ in range(e.depth):
             if e.model == "transformer":
                 blocks += [HandAttention(e), HandBlock(e, hidden=2 * e.width)]
+            elif e.model in RECURRENT:
+                blocks += [HandRecurrence(e)]
             else:
                 blocks += [HandBlock(e, {"mlp": nn.Linear, "conv": Convolution}[e.model])]
         self.blocks = nn.ModuleList(blocks)
@@ -262,6 +327,8 @@ class HandNet(nn.Module):
             self.stem = nn.Linear(features, e.width)
         elif e.model == "conv":
             self.stem = Convolution(1, e.width)
+        elif e.model in RECURRENT:
+            self.stem = nn.Linear(e.seen_as.features, e.width)
         else:
             self.stem, self.position = nn.Linear(4, e.width), nn.Parameter(torch.empty(16, e.width))
         plain = not e.final_norm or e.norm == "instance"  # the mean over positions would undo it
@@ -271,6 +338,8 @@ class HandNet(nn.Module):
         return self.stem(x) + (self.position if self.e.model == "transformer" else 0)
 
     def leave(self, h):
+        if self.e.model in RECURRENT:
+            return self.head(self.final(h[:, -1]))
         h = self.final(h)
         return self.head(h if self.e.model == "mlp" else h.mean(1))
 
@@ -306,8 +375,9 @@ def as_torch(name: str, value: torch.Tensor, member: int, like: torch.Tensor) ->
 def by_hand():
     """``by_hand(weights, e, member)``: the net with that member's weights; with a ``prefix``, one block."""
 
-    def build(weights, e, member=0, prefix="", make=HandBlock):
-        module = make(e) if prefix else HandNet(e)
+    def build(weights, e, member=0, prefix=""):
+        block = HandRecurrence if e.model in RECURRENT else HandBlock
+        module = block(e) if prefix else HandNet(e)
         named = {name.removeprefix(prefix): value for name, (value, _) in weights.named().items()}
         assert len(named) == len(list(module.parameters()))
         with torch.no_grad():

@@ -14,6 +14,7 @@ from lnres.residuals import RESIDUALS
 from lnres.train import Run
 
 SEEDS = 2
+RECURRENT = [name for name in MODELS if MODELS[name].make.recurrent]
 
 
 def random(*shape, key):
@@ -26,13 +27,14 @@ def shaken(weights):
         value += 0.3 * random(*value.shape, key=name)
 
 
-def check(e, by_hand, torch_names):
+def check(e, by_hand, torch_names, positions=None, **made):
     """Output, gradient of the input and gradient of every parameter of a block, member by member."""
     weights = Weights(e.member_seeds)
-    block = Block(weights, "blocks.0", e)
+    block = Block(weights, "blocks.0", e, **made)
     weights.pack()
     shaken(weights)
-    shape = (SEEDS, 9, 16, e.width) if e.norm == "instance" else (SEEDS, 9, e.width)
+    positions = positions or (16 if e.norm == "instance" else None)
+    shape = (SEEDS, 9, positions, e.width) if positions else (SEEDS, 9, e.width)
     x, cotangent = random(*shape, key="x").requires_grad_(), random(*shape, key="g")
     y = block(x)
     y.backward(cotangent)
@@ -63,6 +65,26 @@ def test_block_equals_torch_composed_by_hand(placement, residual, norm, by_hand,
 def test_block_of_one_layer_equals_torch_composed_by_hand(placement, norm, by_hand, torch_names):
     dials = fitting({"placement": placement, "norm": norm, "width": 7, "layers": 1})
     check(Experiment(depth=4, activation="gelu", seeds=SEEDS, **dials), by_hand, torch_names)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("model", RECURRENT)
+def test_recurrent_block_equals_torch_composed_by_hand(model, norm, placement, by_hand, torch_names):
+    """Norms within the recurrence on Wx + Uh for the one half of the norms, on Wx and Uh for the other."""
+    if norm == "instance" and placement in ("inner", "activated", "every"):
+        pytest.skip("a time step has no positions")
+    dials = {"model": model, "norm": norm, "placement": placement, "joint": list(NORMS).index(norm) % 2}
+    e = Experiment(width=8, activation="gelu", groups=2, forget=0.7, eps=0.1, seeds=SEEDS, **dials)
+    check(e, by_hand, torch_names, positions=4, branch=MODELS[model].make.cell)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("model", RECURRENT)
+def test_both_forms_of_the_norm_in_a_recurrence(model, joint, norm, by_hand, torch_names):
+    e = Experiment(model=model, width=8, norm=norm, placement="inner", joint=joint, seeds=SEEDS)
+    check(e, by_hand, torch_names, positions=4, branch=MODELS[model].make.cell)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

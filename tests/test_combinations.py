@@ -13,6 +13,9 @@ from lnres.norms import NORMS
 from lnres.residuals import RESIDUALS
 from lnres.train import Run
 
+INSIDE = ("inner", "activated", "every")
+"""Where a norm stands within a recurrence, and sees one time step alone."""
+
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("model", MODELS)
@@ -21,6 +24,15 @@ def test_every_legal_combination_trains_and_member_1_equals_its_single_run(model
         dials = {"model": model, "norm": norm, "placement": placement, "residual": residual}
         if norm == "instance" and model == "mlp":
             with pytest.raises(ValueError, match="norm='instance': model=mlp has no positions"):
+                Experiment(**dials)
+            continue
+        inside = MODELS[model].make.recurrent and placement in INSIDE
+        if inside and norm == "instance":
+            with pytest.raises(ValueError, match="norm='instance': inside a recurrence"):
+                Experiment(**dials)
+            continue
+        if inside and residual == "fixup" and NORMS[norm].make.over not in ("", "w"):
+            with pytest.raises(ValueError, match="residual='fixup': the branch starts at zero"):
                 Experiment(**dials)
             continue
         e = Experiment(**dials, depth=2, width=8, batch=4, seeds=2, lr=0.01, record_every=0)

@@ -24,7 +24,7 @@ from lnres.figures import (
 from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack
 
 SEEDS, DEPTHS = 3, (5, 2)
-CONFIGS = [Config(i, f"depth {depth}", depth, SEEDS) for i, depth in enumerate(DEPTHS)]
+CONFIGS = [Config(i, f"depth {depth}", depth, SEEDS, times=6 * i) for i, depth in enumerate(DEPTHS)]
 VIEWS = {
     "latest": {},
     "scrubbed": {"step": 47},
@@ -66,7 +66,8 @@ def recorded(run: int, steps: int = 700) -> Record:
     arrays["grad_norm"][3, :, 0] = np.inf
     arrays["act_hist"][:, 1] = 0
     arrays["loss_train"][100:, 1] = np.nan
-    if run:
+    if run:  # a recurrent network
+        arrays["time_grad_norm"] = drawn(len(ticks), CONFIGS[run].times, SEEDS) ** 9
         arrays["loss_train"][400:] = np.nan
         arrays["grad_norm"][ticks >= 400] = np.nan
     record.extend(

@@ -299,6 +299,15 @@ REFUSED = [
         {"data": "identity", "stream": "sorted"},
         r"stream='sorted': identity has no classes; choose data=digits",
     ),
+    (
+        {"model": "lstm", "norm": "instance", "placement": "inner"},
+        r"norm='instance': inside a recurrence \(placement=inner\) .*choose placement=pre, post",
+    ),
+    (
+        {"model": "gru", "norm": "rms", "placement": "activated", "zero_last": True},
+        r"zero_last=true: the branch starts at zero, .*1/√ε at every time step; choose placement=pre",
+    ),
+    ({"model": "gru", "data": "wine"}, r"model='gru': wine has 13 features, .*choose data=digits"),
 ]
 
 

@@ -12,6 +12,7 @@ from lnres.blocks import PLACEMENTS
 from lnres.data import Batches
 from lnres.experiment import Experiment
 from lnres.layers import ACTIVATIONS, generator
+from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.probes import GRAD_DECADES, HIST_VALUES
 from lnres.record import CLOCK_OF, CLOCKS, HIST_BINS, HIST_REACH
@@ -72,6 +73,9 @@ DIALS = (
         {"model": "conv", "norm": "batch"},
         {"model": "transformer"},
         {"model": "transformer", "placement": "post", "norm": "group"},
+        {"model": "rnn", "placement": "inner"},
+        {"model": "gru", "placement": "post", "norm": "batch"},
+        {"model": "lstm", "residual": "none"},
         {"width": 5, "batch": 7},
     ]
 )
@@ -313,21 +317,22 @@ def test_a_step_that_is_not_recorded_measures_nothing():
 
 
 @pytest.mark.parametrize(
-    "dials", [{"norm": norm} for norm in NORMS] + [{"model": "conv"}, {"model": "transformer"}], ids=str
+    "dials", [{"norm": norm} for norm in NORMS] + [{"model": model} for model in MODELS], ids=str
 )
 def test_probe_at_init_equals_autograd_by_hand(dials, by_hand):
     """The gradients of all examples from one Gaussian cotangent, through the net that a run starts with."""
     e = Experiment(**fitting(SMALL | {"seed": 4} | dials))
-    positions = {"mlp": [], "conv": [64], "transformer": [16]}[e.model]
+    positions = [e.positions] if e.positions else []
     seen = probe(e)
     weights = Run(e).weights
     for k, seed in enumerate(e.member_seeds):
         h = torch.randn(16, *positions, 8, generator=generator(seed, "probe input")).requires_grad_()
-        cotangent = torch.randn(16, *positions, 8, generator=generator(seed, "probe cotangent"))
         states = [h]
         for block in by_hand(weights, e, k).blocks:
             states.append(block(states[-1]))
-        found = torch.autograd.grad(states[-1], states, cotangent)
+        seen_by_head = states[-1][:, -1] if e.times else states[-1]
+        cotangent = torch.randn(seen_by_head.shape, generator=generator(seed, "probe cotangent"))
+        found = torch.autograd.grad(seen_by_head, states, cotangent)
         np.testing.assert_allclose(seen["act_rms"][:, k], [float(rms(s.detach())) for s in states], rtol=1e-5)
         np.testing.assert_allclose(
             seen["grad_norm"][:, k], [float(rms(g.flatten(1).norm(dim=-1))) for g in found], rtol=1e-4

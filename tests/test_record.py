@@ -49,10 +49,9 @@ def test_arrays_that_are_not_contiguous_are_packed_in_order():
 def test_what_grew_by_frames_equals_the_concatenation():
     record = whole()
     for name in record:
-        clock = CLOCK_OF[name]
         parts = [arrays[name] for arrays, _ in FRAMES if name in arrays]
         assert np.array_equal(record[name], np.concatenate(parts), equal_nan=True), name
-        assert len(record[name]) == record.rows(clock)
+        assert len(record[name]) == record.rows(CLOCK_OF[name])
 
 
 def test_what_grew_by_large_steps_equals_what_grew_by_small_ones():

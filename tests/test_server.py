@@ -206,6 +206,14 @@ def test_the_first_answer_carries_the_scene_and_the_next_does_not(talk, lockstep
     assert "scene" not in asked(talk, version=first["version"])[1]
 
 
+def test_gradients_through_time_are_shown_where_there_is_time(talk, lockstep):
+    _, first = asked(talk)
+    assert ["gradients"] in first["scene"]["panels"]
+    lockstep.set([Experiment(model="lstm", depth=1, width=4), Experiment(depth=1, width=4)])
+    _, second = asked(talk)
+    assert ["gradients", "time_gradients"] in second["scene"]["panels"]
+
+
 def test_new_settings_bring_a_new_scene(talk, lockstep):
     _, first = asked(talk)
     lockstep.set([Experiment(depth=3)])

@@ -346,6 +346,14 @@ def test_c35_attention_without_a_skip_makes_all_positions_alike():
     assert (np.diff(np.log(alone[:7:2]), 2) < 0).all()
 
 
+@pytest.mark.parametrize("radius", [0.8, 1.1])
+def test_c36_a_linear_recurrence_multiplies_the_gradient_by_its_radius_each_step(radius):
+    settings = {"model": "rnn", "activation": "identity", "norm": "none", "residual": "none", "depth": 1}
+    profile = measured(**STREAM, **settings, gain=radius)["time_grad_norm"]
+    steps = len(profile) - 1
+    close(float(np.exp(np.log(profile[0] / profile[-1]).mean() / steps)), radius)
+
+
 SCHEMES = {
     "bare": ({"norm": "none"}, lambda depth: 2 ** (-depth / 2)),
     "post": ({"norm": "layer", "placement": "post"}, lambda depth: 2 ** (-depth / 2)),

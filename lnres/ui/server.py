@@ -23,7 +23,14 @@ from lnres.engine import local
 from lnres.figures import FIGURES, THEMES, Config, shade
 from lnres.record import CLOCK_OF, CLOCKS, pack
 
-PANELS = (("loss", "accuracy"), ("activations",), ("gradients",), ("gradient_map",))
+PANELS = (
+    ("loss", "accuracy"),
+    ("activations",),
+    ("gradients", "time_gradients"),
+    ("boundary", "gradient_map"),
+)
+NEEDS = {"boundary": "drawable", "time_gradients": "times"}
+"""What an experiment must have for a figure to be shown."""
 ASSETS = Path(__file__).parents[2] / "assets"
 FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
 COMMANDS = ("play", "pause", "step", "reset")
@@ -69,15 +76,18 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def panels(runs) -> tuple[tuple[str, ...], ...]:
-    """The figures of each panel; where data lie in the plane, it is drawn in the last."""
-    plane = any(run.experiment.drawable for run in runs)
-    return (*PANELS[:-1], ("boundary", *PANELS[-1])) if plane else PANELS
+def panels(runs) -> list[list[str]]:
+    """The figures of each panel, without those whose need no experiment meets."""
+    met = {need for need in NEEDS.values() if any(getattr(run.experiment, need) for run in runs)}
+    return [[figure for figure in panel if NEEDS.get(figure) in {None, *met}] for panel in PANELS]
 
 
 def scene(runs) -> dict:
     """Everything the player draws that does not move: configurations, figures with references, themes."""
-    configs = [Config(i, run.name, run.experiment.blocks, run.experiment.seeds) for i, run in enumerate(runs)]
+    configs = [
+        Config(i, run.name, run.experiment.blocks, run.experiment.seeds, run.experiment.times)
+        for i, run in enumerate(runs)
+    ]
     return {
         "configs": [
             {"letter": c.letter, "label": c.label, "depth": c.depth, "colour": c.colour, "dash": c.dash}

@@ -121,16 +121,17 @@ GOOD = {
     "mlp": "depth=2&width=64&optimizer=adam&lr=0.005&norm=batch",
     "conv": "model=conv&depth=3&width=16&optimizer=adam&lr=0.01&batch=32",
     "transformer": "model=transformer&depth=4&width=32&optimizer=adam&lr=0.005&batch=32",
+    "lstm": "model=lstm&depth=1&width=32&optimizer=adam&lr=0.01&residual=none&placement=inner",
 }
 """Configurations that learn the digits quickly, found by trying a few dozen."""
 
 
-@BENCHES.add("seeds_positions", "what seeds cost a convnet and a transformer")
+@BENCHES.add("seeds_positions", "what seeds cost a convnet, a transformer and an LSTM")
 def seeds_positions() -> dict:
     """Eight seeds over one, the configurations that ``reach`` takes."""
     one_thread()
     found = {}
-    for name in ("conv", "transformer"):
+    for name in ("conv", "transformer", "lstm"):
         good = Experiment.parse(GOOD[name]).replace(steps=10_000, record_every=0)
         seconds = interleaved({str(s): Run(good.replace(seeds=s)).__next__ for s in (1, 8)}, rounds=11)
         found |= {name: ratio(seconds, "8", "1"), f"{name}_ms": milliseconds(seconds)}
