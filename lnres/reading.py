@@ -247,10 +247,15 @@ class Reading:
 
     @cached_property
     def gap(self) -> np.ndarray:
-        """Training accuracy, at the time of the last test, beyond the accuracy of that test."""
+        """Training accuracy, at the time of the last test, beyond the accuracy of that test.
+
+        Two standard errors, at most, of the examples that were trained on are taken off: a few small
+        batches tell little.
+        """
         end = int(np.searchsorted(self.record["step"][: self.steps], self.test_step, "right"))
         right = self.curve("acc_train")[max(0, end - self.window) : end]
-        return mean(right, 0) - self.tested("acc_test")
+        examples = max(1, len(right)) * (self.settings.batch if self.settings else 1)
+        return mean(right, 0) - self.tested("acc_test") - 1 / examples**0.5
 
     def right(self, holds: np.ndarray) -> str:
         """Share of right answers in words."""

@@ -324,7 +324,7 @@ class Collapsed(Structure):
         ]
 
     def mend(self, e):
-        return first(e, e.residual == "none" and passing(e), {"norm": "batch"}, {"placement": "pre"})
+        return first(e, e.residual == "none" and passing(e), {"placement": "pre"}, {"norm": "batch"})
 
 
 @VERDICTS.add("too_high", "learning rate too high")

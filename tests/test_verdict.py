@@ -221,6 +221,16 @@ def test_what_stood_at_the_start_is_told_before_what_training_brought_about():
     assert [said.kind for said in verdicts(record, 10)] == ["collapsed"]
 
 
+@pytest.mark.parametrize(("batch", "said"), [(64, "overfitting"), (2, "healthy")])
+def test_a_few_small_batches_do_not_tell_overfitting(batch, said):
+    record = numbers(0.5, 0.8)
+    record.header["experiment"] = f"batch={batch}"
+    record.extend(
+        {"test_step": np.array([29]), "loss_test": np.ones((1, 2)), "acc_test": np.full((1, 2), 0.62)}
+    )
+    assert verdict(record).kind == said
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_slope_is_that_of_a_geometric_sequence(factor):
     record = numbers()
