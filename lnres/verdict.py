@@ -424,7 +424,10 @@ class Overfitting(Kind):
 
     def change(self, e, told):
         return first(
-            e, e.dropout < 0.3 and {"dropout": 0.3}, e.weight_decay < 0.01 and {"weight_decay": 0.01}
+            e,
+            e.label_noise > 0 and {"label_noise": 0.0},
+            e.dropout < 0.3 and {"dropout": 0.3},
+            e.weight_decay < 0.01 and {"weight_decay": 0.01},
         )
 
 
