@@ -287,9 +287,8 @@ class Experiment:
         model = MODELS[self.model].make
         weights = self.blocks * self.layers * self.width**2 * model.cost
         rows = self.seeds * self.batch * max(self.positions, 1)
-        kept = self.blocks * (
-            3 * self.layers + 4
-        )  # tensors of the stream's size that wait for the backward pass
+        # tensors of the stream's size that wait for the backward pass
+        kept = self.blocks * (3 * self.layers + 4 + model.kept)
         return 6.0 * rows * weights, 4.0 * (5 * self.seeds * weights + rows * self.width * kept)
 
     def affordable(self) -> "Experiment":

@@ -25,6 +25,8 @@ class Model:
     """How many blocks of the stream one unit of ``depth`` is."""
     cost = 1
     """Multiplications per position, in units of a linear layer's."""
+    kept = 0
+    """Tensors of the stream's size that a block keeps for the backward pass, beyond those of an MLP."""
 
     @staticmethod
     def leaves(e) -> int:
@@ -169,14 +171,14 @@ class Recurrent(Model):
 class RNN(Recurrent):
     """Each layer reads the sequence step by step into a state; all it remembers passes through one matrix."""
 
-    cell, cost = cells.RNN, 1
+    cell, cost, kept = cells.RNN, 1, 2
 
 
 @MODELS.add("gru", "GRU", r"h_t=(1-z)\odot\tilde h+z\odot h_{t-1}", paper="Cho et al. 2014")
 class GRU(Recurrent):
     """A recurrent layer whose gates choose how much of the state is kept and how much is written anew."""
 
-    cell, cost = cells.GRU, 3
+    cell, cost, kept = cells.GRU, 3, 15
 
 
 @MODELS.add(
@@ -188,4 +190,4 @@ class GRU(Recurrent):
 class LSTM(Recurrent):
     """Gates around a cell that is added to, not multiplied through: a skip connection along time."""
 
-    cell, cost = cells.LSTM, 4
+    cell, cost, kept = cells.LSTM, 4, 24
