@@ -86,6 +86,18 @@ def branch_factors(e) -> tuple[float, float]:
     return inner, 0.0 if e.zero_last else last
 
 
+class Valve:
+    """What reaches the sum of the stream: all of it, until somebody weakens all skips or cuts this one."""
+
+    def __init__(self, weights: Weights, name: str):
+        self.weights, self.number = weights, int(name.split(".")[1]) + 1
+
+    def __call__(self, x: Tensor) -> Tensor:
+        live = self.weights.live
+        share = live.get("skip_gain", 1.0) * (live.get("cut") != self.number)
+        return x if share == 1 else share * x
+
+
 class Block:
     """One residual unit of the stream, which keeps its shape: (S, B, n), or with positions (S, B, P, n).
 
@@ -104,9 +116,10 @@ class Block:
         self.branch = branch(weights, name, e, norm, **options)
         skip = RESIDUALS[e.residual].make(weights, name, e)
         self.skip = Projected(weights, name, entrance, e.width, skip) if entrance else skip
+        self.valve = Valve(weights, name)
         self.drop = Dropout(weights, f"{name}.drop_path", "drop_path", lambda s: (s[0], *[1] * (len(s) - 1)))
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:
         to_skip, to_branch = tape.split(x) if tape else (x, x.view_as(x))  # gradients add up in one order
         fx = self.drop(self.between(self.branch(self.before(to_branch), tape)))
-        return self.after(self.skip(to_skip, fx))
+        return self.after(self.skip(self.valve(to_skip), fx))

@@ -132,6 +132,11 @@ class Experiment:
         live=True,
         about="stochastic depth (Huang et al. 2016): whole branches are left out, per example; for any skip",
     )
+    norm_gain: float = knob(
+        1.0, 0.0, 100.0, "norm gain", "block", live=True, about="multiplies what every norm puts out"
+    )
+    skip_gain: float = knob(1.0, 0.0, 100.0, "skip gain", "block", live=True, about="multiplies every skip")
+    cut: int = knob(0, 0, 2000, "cut skip", "block", live=True, about="the block whose skip is cut; 0: none")
 
     optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
     lr: float = knob(

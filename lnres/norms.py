@@ -33,7 +33,8 @@ class Norm:
                 weights.add(self, "shift", f"{name}.shift", (1, features), constant(e.beta))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.rescale(self.normalize(x))
+        y, gain = self.rescale(self.normalize(x)), self.weights.live.get("norm_gain", 1.0)
+        return y if gain == 1 else gain * y
 
     def rescale(self, x: Tensor) -> Tensor:
         """γ x + β, or x where the affine is off."""

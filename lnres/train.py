@@ -23,6 +23,8 @@ DENSE = 20
 """Until this step every step is probed: the first spike is the story."""
 FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
+INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "cut"
+"""Live knobs that the layers themselves look up."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
@@ -123,7 +125,7 @@ class Run:
         """One optimizer step; with a tape, everything measured on the way."""
         e, weights = self.experiment, self.weights
         x, y = self.batches(self.step, e.batch, **e.shifts("train"))
-        weights.step, weights.live = self.step, {"dropout": e.dropout, "drop_path": e.drop_path}
+        weights.step, weights.live = self.step, {name: getattr(e, name) for name in INSIDE}
         arrays = {}
         if self.batches.stream.online:
             arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
@@ -291,7 +293,7 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     weights = Weights(e.member_seeds, device)
     model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
-    weights.live = {"dropout": e.dropout, "drop_path": e.drop_path}
+    weights.live = {name: getattr(e, name) for name in INSIDE}
     start = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
     def normal(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -82,6 +82,8 @@ FURTHER = [
     {"noise": 0.3, "contrast": 2.0, "contrast_spread": 0.5, "brightness": 0.2, "shift": "both"},
     {"noise": 0.3, "contrast": 2.0, "shift": "test", "seed": 7},
     {"changes": "1.lr.0.1--2.dropout.0.5--2.batch.16--3.noise.0.5--3.momentum.0", "dropout": 0.1},
+    {"changes": "1.cut.2--2.skip_gain.0.5--2.norm_gain.3", "residual": "highway", "placement": "every"},
+    {"changes": "1.norm_gain.0.5", "model": "transformer", "heads": 2, "cut": 1},
     {"changes": "2.lr.0.1--2.weight_decay.0.1", "optimizer": "adam", "schedule": "step", "weight_decay": 0.2},
 ]
 

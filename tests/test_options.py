@@ -1,5 +1,6 @@
 """Options of training and of data: each does what it says, per member, and replays exactly."""
 
+import numpy as np
 import pytest
 import torch
 from rows import fitting
@@ -334,3 +335,40 @@ def test_models_of_images_learn(model, norm):
     before = next(run)[0]["loss_train"][0]
     after = F.cross_entropy(run.model(x).transpose(1, 2), y, reduction="none").mean(1).detach().numpy()
     assert (after < before).all()
+
+
+# Skips and norms that are weakened while a run goes on
+
+
+def test_a_cut_skip_lets_no_gradient_by_and_the_others_do():
+    run = Run(Experiment(depth=4, width=8, batch=8, seeds=1, changes="1.cut.3--2.cut.0"))
+    through = [next(run)[0]["skip_grad_norm"][0, :, 0] > 0 for _ in range(3)]
+    assert [list(np.flatnonzero(~seen) + 1) for seen in through] == [[], [3], []]
+
+
+@pytest.mark.parametrize("knob", ["norm_gain", "skip_gain"])
+def test_a_gain_multiplies_what_it_says(knob):
+    e = Experiment(depth=1, width=8, batch=8, seeds=2, final_norm=False)
+    run = Run(e.replace(**{knob: 3.0}))
+    next(run)
+    block, x = run.model.blocks[0], torch.randn(2, 5, 8)
+    normed = F.layer_norm(x, (8,)) * block.before.gain + block.before.shift
+    fx = block.branch((3 if knob == "norm_gain" else 1) * normed)
+    torch.testing.assert_close(block(x), (3 if knob == "skip_gain" else 1) * x + fx)
+
+
+@pytest.mark.parametrize("changes", ["2.cut.1", "2.skip_gain.0.5", "2.norm_gain.2"])
+def test_members_and_forks_stay_exact_under_a_live_gain(changes):
+    e = Experiment(depth=2, width=8, batch=8, seeds=2, changes=changes)
+    run, single = Run(e), Run(e.replace(seed=1, seeds=1))
+    for _ in range(5):
+        both, alone = next(run)[0], next(single)[0]
+        assert np.array_equal(both["loss_train"][:, 1:], alone["loss_train"])
+    assert np.array_equal(next(run.fork(4))[0]["loss_train"], run_again(e, 4))
+
+
+def run_again(e, step):
+    run = Run(e)
+    for _ in range(step):
+        next(run)
+    return next(run)[0]["loss_train"]

@@ -73,7 +73,9 @@ class Words:
     def __init__(self, e: Experiment):
         self.e = e
         self.stages = [e.at(-1), *(e.at(step) for step, _, _ in read_changes(e.changes))]
-        self.ever = {name for name in e.live() if any(getattr(stage, name) for stage in self.stages)}
+        self.ever = {
+            name for name in e.live() if any(getattr(s, name) != FIELDS[name].default for s in self.stages)
+        }
         self.table, self.kind = DATA[e.data].make, NORMS[e.norm].make
         named = {name: getattr(e, name) for name in PARTS}
         if e.view == "auto":
@@ -110,7 +112,10 @@ class Words:
 
     def normed(self, slot: str, x: str, module: str = "") -> str:
         """What stands in a slot, called."""
-        return called(f"self.{module or slot}", x) if slot in self.slots else x
+        if slot not in self.slots:
+            return x
+        gain = "NORM_GAIN * " if "norm_gain" in self.ever else ""
+        return gain + called(f"self.{module or slot}", x)
 
     def layer(
         self, place: str, n_in: str, n_out: str, power: str, factor: str, make="linear", reach=""
@@ -181,9 +186,12 @@ class Words:
         if self.slots:
             place = PLACEMENTS[self.e.placement]
             about.append(f"Norm: {place.label}. {place.about}")
-        lines, joined = [], self.part["residual"].code
-        if len(joined) + len(fx) > MANY:
+        lines, joined, valves = [], self.part["residual"].code, {"skip_gain", "cut"} & self.ever
+        if len(joined) + len(fx) > MANY or valves:
             lines, fx = [f"fx = {fx}"], "fx"
+        if valves:
+            own.append('self.number = int(name.split(".")[1]) + 1')
+            lines.append("x = SKIP_GAIN * (CUT != self.number) * x")
         lines.append(f"return {self.normed('after', joined.replace('FX', fx))}")
         return {"own": own, "lines": lines, "about": about}
 
@@ -196,8 +204,7 @@ class Words:
             "brightness": "x = x + BRIGHTNESS",
             "noise": 'x = x + NOISE * torch.randn(x.shape, generator=generator(SEED, "noise", key))',
         }
-        there = [name for name in lines if any(getattr(s, name) != FIELDS[name].default for s in self.stages)]
-        return [line for name in there for line in lines[name].splitlines()]
+        return [line for name in lines if name in self.ever for line in lines[name].splitlines()]
 
     def all(self) -> dict:
         """Every word of the template."""
