@@ -18,7 +18,7 @@ export function decode(buffer) {
 const CLOCKS = ["step", "probe_step", "test_step", "plane_step"];
 const clockOf = (name) =>
   name === "step" || /^(loss|acc)_(train|online)$/.test(name) ? "step"
-  : name === "test_step" || /^(loss|acc)_test$|^regions$/.test(name) ? "test_step"
+  : name === "test_step" || /^(loss|acc)_(test|batch)$|^regions$/.test(name) ? "test_step"
   : /^(plane|point)_/.test(name) ? "plane_step"
   : "probe_step";
 

@@ -16,11 +16,14 @@ import numpy as np
 def experiment_of(pairs: list[str], **options):
     """An experiment from ``key=value`` words."""
     from lnres.experiment import Experiment  # after the parser: --help should not wait for torch
+    from lnres.tables import read_csv
 
     for pair in pairs:
         if "=" not in pair:
             raise ValueError(f"{pair!r}: write key=value, as in depth=32")
     values = dict(pair.split("=", 1) for pair in pairs)
+    if (path := Path(values.get("data", ""))).suffix == ".csv":
+        values["data"] = read_csv(path.read_bytes()).enrol()
     return Experiment.parse(values | {name: value for name, value in options.items() if value is not None})
 
 

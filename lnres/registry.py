@@ -39,6 +39,7 @@ class Registry:
     def __init__(self, kind: str):
         self.kind = kind
         self._choices: dict[str, Choice] = {}
+        self._unlisted: set[str] = set()
 
     def add(self, name: str, label: str, formula: str = "", *, about: str = "", paper: str = "") -> Callable:
         """Register the decorated class or function; its docstring's first line is the description."""
@@ -51,28 +52,38 @@ class Registry:
         return register
 
     def put(
-        self, name: str, label: str, formula: str = "", *, make: Any, about: str, paper: str = ""
+        self,
+        name: str,
+        label: str,
+        formula: str = "",
+        *,
+        make: Any,
+        about: str,
+        paper: str = "",
+        listed: bool = True,
     ) -> None:
-        """Register a plain value, for choices that are data rather than code."""
+        """Register a plain value, for choices that are data rather than code.
+
+        One that is not ``listed`` is found by who knows its name, and appears nowhere else.
+        """
         if name in self._choices:
             raise ValueError(f"{self.kind}={name!r} is registered twice")
         self._choices[name] = Choice(name, label, formula, about, paper, make)
+        self._unlisted |= set() if listed else {name}
 
     def __getitem__(self, name: str) -> Choice:
         try:
             return self._choices[name]
         except (KeyError, TypeError):
-            close = difflib.get_close_matches(str(name), self._choices, 1)
+            close = difflib.get_close_matches(str(name), self, 1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(
-                f"{self.kind}={name!r}: choose one of {', '.join(self._choices)}{hint}"
-            ) from None
+            raise ValueError(f"{self.kind}={name!r}: choose one of {', '.join(self)}{hint}") from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._choices)
+        return (name for name in self._choices if name not in self._unlisted)
 
     def __contains__(self, name: object) -> bool:
         return name in self._choices
 
     def __len__(self) -> int:
-        return len(self._choices)
+        return len(self._choices) - len(self._unlisted)

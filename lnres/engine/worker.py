@@ -13,6 +13,7 @@ import numpy as np
 from lnres.engine.store import Store
 from lnres.experiment import Experiment
 from lnres.record import Frame, pack
+from lnres.tables import recall
 from lnres.train import Run, one_thread
 
 SLICE = 0.02
@@ -140,6 +141,8 @@ class Worker:
         """Carry out a command: ``open close play pause step pace change fork arrange``; failing is told."""
         try:
             if command == "open":
+                for experiment in args[0].experiments:
+                    recall(experiment.data, self.store.folder)
                 self.groups[key] = Group(args[0], self.store)
             elif command == "close":
                 for run in getattr(self.groups.pop(key, None), "ids", []):
