@@ -119,8 +119,8 @@ def seeds() -> dict:
 
 GOOD = {
     "mlp": "depth=2&width=64&optimizer=adam&lr=0.005&norm=batch",
-    "conv": "model=conv&depth=3&width=16&optimizer=adam&lr=0.01&batch=32",
-    "transformer": "model=transformer&depth=4&width=32&optimizer=adam&lr=0.005&batch=32",
+    "conv": "model=conv&depth=3&width=8&stages=3&optimizer=adam&lr=0.01&batch=32",
+    "transformer": "model=transformer&depth=4&width=32&optimizer=adam&lr=0.003&batch=32",
     "lstm": "model=lstm&depth=1&width=32&optimizer=adam&lr=0.01&residual=none&placement=inner",
 }
 """Configurations that learn the digits quickly, found by trying a few dozen."""
