@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ HIST_VALUES = 1024
 values: enough to see a shape, where counting all of them would cost more than the training step."""
 GRAD_DECADES = -12, 4
 """Range of log10 of a gradient's entries in ``grad_hist``."""
-CACHE = 2**17
-"""Elements that are measured at a time."""
+CACHE = 2**19
+"""Elements that are measured at a time: a few calls for the whole stream, and no more than a cache holds."""
 TINY = 1.2e-38
 """Just above the smallest normal float: what is below counts as 0 where denormals are flushed."""
 
@@ -50,10 +51,10 @@ class Tape:
         """The last state; its gradient is its own."""
         self.states.append(h)
 
-    def keep_gradients(self) -> None:
-        """Ask autograd for what arrives through every road; call before the backward pass."""
-        for h in (*self.branches, *self.skips, *self.walk, self.states[-1]):
-            h.retain_grad()
+    @property
+    def roads(self) -> list[Tensor]:
+        """Where ``gradients`` wants to know what arrives: at every branch, skip and time step, at the end."""
+        return [*self.branches, *self.skips, *self.walk, self.states[-1]]
 
 
 def row_norms(x: Tensor) -> Tensor:
@@ -165,10 +166,10 @@ def activations(tape: Tape, flat, scratch: Scratch) -> dict[str, Tensor]:
     return scratch.chunks(stream, tape.states) | spread
 
 
-def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
+def gradients(tape: Tape, arrived: Sequence[Tensor], scale: float, scratch: Scratch) -> dict[str, Tensor]:
     """The ledger: per-example gradients of the loss with respect to the stream, and their two roads.
 
-    A norm is the root mean square over examples, times ``scale``: the batch size where the loss is a mean,
+    ``arrived`` are the gradients with respect to the tape's ``roads``. A norm is the root mean square over examples, times ``scale``: the batch size where the loss is a mean,
     so that numbers do not depend on it. Of the last recurrent layer, ``time_grad_norm`` (T, S) is that of
     the whole derivative with respect to the state at each time step, through all later ones.
     """
@@ -179,7 +180,7 @@ def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
             "grad_hist": magnitude_histogram(g, scale),
         }
 
-    def roads(branch: Tensor, skip: Tensor, room: Tensor) -> dict[str, Tensor]:
+    def ledger(branch: Tensor, skip: Tensor, room: Tensor) -> dict[str, Tensor]:
         branch, skip, room = branch.flatten(3), skip.flatten(3), room.flatten(3)
         norm_branch, norm_skip = row_norms(branch), row_norms(skip)
         along = torch.mul(branch, skip, out=room).sum(-1)
@@ -190,17 +191,13 @@ def gradients(tape: Tape, scale: float, scratch: Scratch) -> dict[str, Tensor]:
             "skip_branch_cosine": cosine.mean(-1),
         }
 
-    last = tape.states[-1].grad
-    branches, skips = ([torch.zeros_like(h) if h.grad is None else h.grad for h in road]
-                       for road in (tape.branches, tape.skips))  # fmt: skip
-    found = scratch.chunks(roads, branches, skips)
-    walk = [root_mean_square(row_norms(h.grad)) * scale for h in tape.walk]
-    over_time = {"time_grad_norm": torch.stack(walk)} if walk else {}
-    return (
-        found
-        | over_time
-        | {name: torch.cat([found[name], value]) for name, value in total(last.flatten(2)[None]).items()}
-    )
+    depth = len(tape.skips)
+    branches, skips, walk = arrived[:depth], arrived[depth : 2 * depth], arrived[2 * depth : -1]
+    found = scratch.chunks(ledger, branches, skips)
+    times = [root_mean_square(row_norms(g)) * scale for g in walk]
+    over_time = {"time_grad_norm": torch.stack(times)} if times else {}
+    end = total(arrived[-1].flatten(2)[None])
+    return found | over_time | {name: torch.cat([found[name], value]) for name, value in end.items()}
 
 
 def root_mean_square(x: Tensor) -> Tensor:
@@ -211,9 +208,9 @@ def root_mean_square(x: Tensor) -> Tensor:
 class Updates:
     """Norms of each block's weight matrices, of their gradients, and update : weight, all (L, S)."""
 
-    def __init__(self, weights: Weights, depth: int):
+    def __init__(self, weights: Weights, depth: int, scratch: Scratch):
         self.weights, self.depth, self.places = weights, depth, weights.matrices("blocks")
-        self.before = torch.empty_like(weights.flat)
+        self.scratch, self.before = scratch, torch.empty_like(weights.flat)
 
     def remember(self) -> None:
         """The weights as they stand before the step."""
@@ -221,19 +218,22 @@ class Updates:
 
     def measure(self) -> dict[str, Tensor]:
         """Call after the step."""
-        size = self._norms(self.before)
-        torch.sub(self.weights.flat, self.before, out=self.before)
-        return {
-            "weight_norm": size,
-            "weight_grad_norm": self._norms(self.weights.grad),
-            "update_ratio": self._norms(self.before) / size,
-        }
-
-    def _norms(self, flat: Tensor) -> Tensor:
-        """Norm of each block's matrices within a flat buffer, (L, S)."""
-        squares = torch.zeros(self.depth, len(self.weights.seeds), device=flat.device)
-        groups = self.weights.groups(flat)
+        buffers = self.before, self.weights.flat, self.weights.grad
+        groups = [self.weights.groups(flat) for flat in buffers]
+        squares = torch.zeros(3, self.depth, len(self.weights.seeds), device=self.before.device)
         for group, rows, blocks in self.places:
-            norms = torch.linalg.vector_norm(groups[group].flatten(2), dim=-1)
-            squares.index_add_(0, blocks, norms.square()[rows])
-        return squares.sqrt()
+            before, after, grad = (part[group].flatten(2) for part in groups)
+            norms = [self._norms(before), self._norms(after, before), self._norms(grad)]
+            squares.index_add_(1, blocks, torch.stack(norms)[:, rows].square())
+        size, moved, grad = squares.sqrt()
+        return {"weight_norm": size, "weight_grad_norm": grad, "update_ratio": moved / size}
+
+    def _norms(self, matrices: Tensor, less: Tensor | None = None) -> Tensor:
+        """Norms (count, S) of (count, S, n m), or of what two such differ by, a few at a time."""
+        if less is None:
+            return torch.linalg.vector_norm(matrices, dim=-1)
+        pairs = zip(*(part.split(max(1, CACHE // part[0].numel())) for part in (matrices, less)), strict=True)
+        return torch.cat([
+            torch.linalg.vector_norm(torch.sub(a, b, out=self.scratch(0, a, *a.shape)), dim=-1)
+            for a, b in pairs
+        ])  # fmt: skip

@@ -80,7 +80,8 @@ class Run:
         self.optimizer = OPTIMIZERS[experiment.optimizer].make(self._flat, experiment)
         self._step = stepper(self.optimizer)
         self.activation = ACTIVATIONS[experiment.activation].make
-        self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()
+        self._scratch = Scratch()
+        self._updates = Updates(self.weights, experiment.blocks, self._scratch)
         self.step = 0
         self._clipped = False
         self.diverged = [False] * experiment.seeds
@@ -131,10 +132,7 @@ class Run:
             arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
         outputs = self.model(x, tape)
         losses = self.batches.loss(outputs, y)
-        if tape:
-            tape.keep_gradients()
-        weights.grad.zero_()
-        losses.sum().backward()
+        arrived = weights.backward(losses.sum(), *(tape.roads if tape else ()))
         if e.clip:
             self._clip(e.clip)
         for group in self.optimizer.param_groups:
@@ -151,7 +149,7 @@ class Run:
         self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)
-            arrays |= gradients(tape, e.batch, self._scratch)
+            arrays |= gradients(tape, arrived, e.batch, self._scratch)
             arrays |= self._updates.measure()
         arrays["probe_step"] = torch.tensor(self.step)
         return arrays
@@ -302,11 +300,11 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
 
     tape = Tape()
     seen = model.seen(model.stream(normal("probe input", start).requires_grad_(), tape))
-    tape.keep_gradients()
-    seen.backward(normal("probe cotangent", seen.shape[1:]))
+    cotangent = normal("probe cotangent", seen.shape[1:])
+    arrived = torch.autograd.grad(seen, tape.roads, cotangent, allow_unused=True, materialize_grads=True)
     with torch.no_grad():
         arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
-        arrays |= gradients(tape, 1, Scratch())
+        arrays |= gradients(tape, arrived, 1, Scratch())
     return {name: to_numpy(value) for name, value in arrays.items()}
 
 

@@ -237,6 +237,7 @@ def test_convolution_and_its_gradients_are_torchs(batch, side):
     y = layer(x)
     cotangent = torch.randn(y.shape, generator=generator("g"))
     y.backward(cotangent)
+    gradients = weights.named()
     for k in range(2):
         image = x[k].detach().mT.unflatten(2, (side, side)).requires_grad_()
         kernel = layer.weight[k].detach().unflatten(0, (3, 3, 3)).permute(3, 2, 0, 1).requires_grad_()
@@ -245,6 +246,6 @@ def test_convolution_and_its_gradients_are_torchs(batch, side):
         expected.backward(cotangent[k].mT.unflatten(2, (side, side)))
         torch.testing.assert_close(y[k], expected.flatten(2).mT, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(x.grad[k], image.grad.flatten(2).mT, rtol=1e-5, atol=1e-5)
-        ours = layer.weight.grad[k].unflatten(0, (3, 3, 3)).permute(3, 2, 0, 1)
+        ours = gradients["layer.weight"][1][k].unflatten(0, (3, 3, 3)).permute(3, 2, 0, 1)
         torch.testing.assert_close(ours, kernel.grad, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(layer.bias.grad[k, 0], bias.grad, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gradients["layer.bias"][1][k, 0], bias.grad, rtol=1e-4, atol=1e-4)
