@@ -227,7 +227,7 @@ class Weights:
         self.shapes = [(len(group), len(self.seeds), *shape) for shape, group in self._declared.items()]
         self.names = [[name for _, _, name, _ in group] for group in declared]
         for group, values in zip(declared, self.groups(self.flat), strict=True):
-            torch.stack([start for *_, start in group], out=values)
+            values.copy_(torch.stack([start for *_, start in group]))
         unseen = self.flat.data  # autograd need not follow what optimizers do to it between two steps
         self._leaves = [values.requires_grad_() for values in self.groups(unseen)]
         for group, leaf, grad in zip(declared, self._leaves, self.groups(self.grad), strict=True):

@@ -169,9 +169,10 @@ def activations(tape: Tape, flat, scratch: Scratch) -> dict[str, Tensor]:
 def gradients(tape: Tape, arrived: Sequence[Tensor], scale: float, scratch: Scratch) -> dict[str, Tensor]:
     """The ledger: per-example gradients of the loss with respect to the stream, and their two roads.
 
-    ``arrived`` are the gradients with respect to the tape's ``roads``. A norm is the root mean square over examples, times ``scale``: the batch size where the loss is a mean,
-    so that numbers do not depend on it. Of the last recurrent layer, ``time_grad_norm`` (T, S) is that of
-    the whole derivative with respect to the state at each time step, through all later ones.
+    ``arrived`` are the gradients with respect to the tape's ``roads``. A norm is the root mean square over
+    examples, times ``scale``: the batch size where the loss is a mean, so that numbers do not depend on it.
+    Of the last recurrent layer, ``time_grad_norm`` (T, S) is that of the whole derivative with respect to
+    the state at each time step, through all later ones.
     """
 
     def total(g: Tensor) -> dict[str, Tensor]:
