@@ -12,7 +12,20 @@ export function decode(buffer) {
   for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(tensors)) {
     arrays[name] = { shape, values: new TYPES[dtype](buffer.slice(8 + size + from, 8 + size + to)) };
   }
-  return { arrays, header: JSON.parse(__metadata__.lnres) };
+  const header = JSON.parse(__metadata__.lnres);
+  for (const [name, shape] of Object.entries(header.spans)) arrays[name] = spread(arrays[name].values, shape);
+  return { arrays, header };
+}
+
+/** Histograms with the empty bins that lnres.figures.spans left out. */
+function spread(told, shape) {
+  const bins = shape.at(-1);
+  const values = new Uint8Array(shape.reduce((a, b) => a * b, 1));
+  for (let from = 0, row = 0; from < told.length; row += bins) {
+    const [first, count] = told.subarray(from, (from += 2));
+    values.set(told.subarray(from, (from += count)), row + first);
+  }
+  return { shape, values };
 }
 
 const CLOCKS = ["step", "probe_step", "test_step", "plane_step"];
@@ -243,6 +256,7 @@ function namesIn(node, names = new Set()) {
 // ---------------------------------------------------------------------------------------------- the page
 
 const PERIOD = 100; // ms between two paints
+const [SLOT, FIRST] = [95, 40]; // ms that a paint may take, and the first one of new runs
 const SPEEDS = [["1 step/s", 1], ["5 steps/s", 5], ["20 steps/s", 20], ["max", 0]];
 const DASHES = { solid: "", dash: "7 4", dot: "1.5 3.5", dashdot: "7 3 1.5 3" };
 const ICONS = {
@@ -280,12 +294,11 @@ class Player {
   state = { playing: false, speed: 0, notice: "" };
   at = null; // the step looked at, null for the latest
   hidden = new Set();
-  charts = []; // { figures, figure, node, panel, memory, seen, size, zoom, held, drawn, at }
+  charts = []; // { figures, figure, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost }
   counts = { painted: 0, asked: 0, bytes: 0, frames: 0, lost: 0, mounts: 0, reconnects: 0, turns: 0 };
   paints = []; // { at, cost, version, step } of the last paints, in ms of performance.now()
   due = 0; // when the next paint may be
-  cost = 0; // of painting all charts, in ms, smoothed
-  turn = 0;
+  room = SLOT; // ms that the next paint may take
   tries = 0;
 
   constructor(parent, data) {
@@ -308,6 +321,7 @@ class Player {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.tries = 0;
+      this.awaited = false;
       this.say("");
       this.ask();
     };
@@ -323,8 +337,10 @@ class Player {
     };
   }
 
+  /** Ask for what is new, one pull at a time; whoever does not look does not ask, and training rests. */
   ask() {
-    if (this.socket.readyState !== WebSocket.OPEN) return;
+    if (this.socket.readyState !== WebSocket.OPEN || this.awaited || document.hidden) return;
+    this.awaited = true;
     const have = Object.fromEntries(this.runs.map((run) => [run.id, run.record.have]));
     this.counts.asked++;
     this.socket.send(JSON.stringify({ have, version: this.version, names: this.names ?? [] }));
@@ -335,6 +351,7 @@ class Player {
   }
 
   receive(buffer) {
+    this.awaited = false;
     const { arrays, header } = decode(buffer);
     this.counts.bytes += buffer.byteLength;
     const fresh = Object.keys(arrays).length > 0;
@@ -357,15 +374,15 @@ class Player {
     if (header.scene) this.set(header.scene, header.version);
     this.say(header.notice);
     if (fresh && !this.begun) {
-      this.begun = this.asking = true;
+      this.begun = true;
+      this.room = FIRST;
       this.hurry(); // the first frame of new runs answers a hand
-    } else if (changed && !header.scene) this.schedule(true);
-    else this.ask();
+    } else if (changed && !header.scene) this.schedule();
+    this.ask(); // the server keeps the pace, so what comes next is on its way while this is painted
   }
 
-  /** Paint in the next free slot, then perhaps ask again: asks never outrun paints. */
-  schedule(ask = false) {
-    this.asking ||= ask;
+  /** Paint in the next free slot. */
+  schedule() {
     if (this.waiting) return;
     this.waiting = true;
     const now = performance.now();
@@ -401,33 +418,27 @@ class Player {
 
   paint() {
     if (this.closed) return;
-    try {
-      const start = performance.now();
-      this.theme = this.light() ? "light" : "dark";
-      this.controls();
-      // Where one paint would not fit its slot, the charts take turns, so that buttons still answer.
-      const turns = this.cost > 0.95 * PERIOD ? 2 : 1;
-      // New runs leave the last picture until they have something to show.
-      const ready = (chart) => chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
-      const due = window.Plotly ? this.charts.filter(ready) : [];
-      const mine = due.filter((chart, i) => turns === 1 || i % 2 === this.turn);
-      mine.forEach((chart) => this.draw(chart));
-      this.turn = 1 - this.turn;
-      if (mine.length) this.count(start, turns);
-      if (mine.length < due.length) this.schedule();
-    } finally {
-      if (this.asking) {
-        this.asking = false;
-        this.ask();
-      }
-    }
+    const start = performance.now();
+    this.theme = this.light() ? "light" : "dark";
+    this.controls();
+    // New runs leave the last picture until they have something to show.
+    const ready = (chart) => chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
+    const due = window.Plotly ? this.charts.filter(ready) : [];
+    due.forEach((chart) => (chart.since ??= start));
+    due.sort((a, b) => a.since - b.since || a.cost - b.cost);
+    // Those that have waited longest, and of them the cheapest first, as many as fit: buttons must answer.
+    let { room } = this;
+    const mine = due.filter((chart, i) => (room -= chart.cost) >= 0 || i === 0);
+    mine.forEach((chart) => this.draw(chart));
+    if (mine.length) this.count(start, mine.length < due.length);
+    if (mine.length < due.length) this.room === FIRST ? this.hurry() : this.schedule();
+    this.room = SLOT;
   }
 
-  count(start, turns) {
+  count(start, waiting) {
     const cost = performance.now() - start;
     this.counts.painted++;
-    if (this.counts.painted > 10) this.cost += 0.1 * (cost * turns - this.cost); // the first ones also mount
-    this.counts.turns += turns > 1;
+    this.counts.turns += waiting;
     this.paints.push({ at: start, cost, version: this.version, step: this.end });
     if (this.paints.length > 2000) this.paints.splice(0, 1000);
   }
@@ -444,6 +455,15 @@ class Player {
   }
 
   draw(chart) {
+    const start = performance.now();
+    const { mounted } = chart;
+    this.fill(chart);
+    chart.since = null;
+    const cost = performance.now() - start;
+    if (mounted) chart.cost += (chart.cost ? 0.2 : 1) * (cost - chart.cost); // the first time also mounts
+  }
+
+  fill(chart) {
     const records = this.runs.map((run) => run.record);
     const shown = records.map((_, i) => i).filter((i) => !this.hidden.has(i));
     const theme = this.scene.themes[this.theme];
@@ -519,6 +539,8 @@ class Player {
     this.onkey = (event) => this.key(event);
     this.onsize = () => this.size();
     document.addEventListener("keydown", this.onkey);
+    this.onlook = () => this.ask();
+    document.addEventListener("visibilitychange", this.onlook);
     window.addEventListener("resize", this.onsize);
     this.watch = new ResizeObserver(this.onsize);
     this.watch.observe(this.root);
@@ -541,7 +563,7 @@ class Player {
     });
     if (this.charts.length) return;
     this.charts = groups.map((figures) => {
-      const chart = { figures, figure: figures[0], memory: {}, seen: true, zoom: 0 };
+      const chart = { figures, figure: figures[0], memory: {}, seen: true, zoom: 0, cost: 0 };
       chart.title = h("div", { class: "lnres-title" });
       chart.node = h("div", { class: "lnres-chart", role: "img" });
       chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
@@ -730,6 +752,7 @@ class Player {
     this.watch.disconnect();
     this.eyes.disconnect();
     document.removeEventListener("keydown", this.onkey);
+    document.removeEventListener("visibilitychange", this.onlook);
     window.removeEventListener("resize", this.onsize);
     this.charts.forEach(({ node }) => window.Plotly?.purge(node));
     this.root.remove();
@@ -746,11 +769,13 @@ export async function mount(parent, data) {
   if (there?.data.live === data.live) there.schedule(); // a rerun of the page, or a new theme
   else {
     there?.close();
-    const plotly = fetched(data.plotly, "script", { src: data.plotly });
+    // Plotly takes a second to begin: what can be read and pressed without it stands first.
+    document.head.append(h("link", { rel: "preload", as: "script", href: data.plotly }));
     await fetched(data.style, "link", { rel: "stylesheet", href: data.style });
     const player = new Player(parent, data);
     players.set(parent, player);
-    plotly.then(() => player.schedule());
+    const plotly = () => fetched(data.plotly, "script", { src: data.plotly }).then(() => player.schedule());
+    requestAnimationFrame(() => setTimeout(plotly));
   }
   return () => {
     if (parent.isConnected) return; // Streamlit also calls this for a rerun that overtook another

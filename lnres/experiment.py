@@ -214,6 +214,12 @@ class Experiment:
                 "batch=1: BatchNorm needs more than one example for a variance; "
                 "choose batch=2 or more, or norm=layer"
             )
+        for needed, name in ((self.norm == "group", "groups"), (self.model == "transformer", "heads")):
+            if needed and self.width % (parts := getattr(self, name)):
+                fitting = ", ".join(str(n) for n in range(1, min(self.width, 64) + 1) if self.width % n == 0)
+                raise ValueError(
+                    f"{name}={parts}: width={self.width} has no {parts} equal parts; choose one of {fitting}"
+                )
         if self.batch > data.train:
             raise ValueError(
                 f"batch={self.batch}: {self.data} has {data.train} training examples; "

@@ -376,6 +376,21 @@ def shade(counts: np.ndarray) -> np.ndarray:
     return np.round(255 * np.sqrt(pooled / np.maximum(whole, 1))).astype(np.uint8)
 
 
+def spans(shades: np.ndarray) -> np.ndarray:
+    """Histograms (..., bins) as one row of bytes, without the empty bins at both ends of each.
+
+    Each is written as its first bin that is not empty, how many follow up to the last such, and these: less
+    than half as long, and nothing is lost. ``player.js`` knows the shape and reads it back.
+    """
+    flat = shades.reshape(-1, shades.shape[-1])
+    seen, bins = flat > 0, np.arange(flat.shape[1])
+    first = seen.argmax(1)
+    end = np.where(seen.any(1), flat.shape[1] - seen[:, ::-1].argmax(1), first)
+    inside = (bins >= first[:, None]) & (bins < end[:, None])
+    told = np.column_stack([first, end - first])
+    return np.hstack([told, flat])[np.hstack([np.ones_like(told, bool), inside])].astype(np.uint8)
+
+
 def thinned(rows: int, most: int) -> np.ndarray:
     """Indices of about ``most`` rows and the last; strides double, so that curves do not shimmer."""
     stride = 1

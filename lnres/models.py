@@ -134,9 +134,6 @@ class Transformer(Model):
 
     def build(self, weights: Weights, e, features: int) -> None:
         """A linear map of each token plus a learned position."""
-        if e.width % e.heads:
-            fitting = ", ".join(str(h) for h in range(1, e.width + 1) if e.width % h == 0)
-            raise ValueError(f"heads={e.heads}: they do not divide width={e.width}; choose one of {fitting}")
         self.token = Linear(weights, "stem", features, e.width, (1 / features**0.5, 0.0, "normal"))
         weights.add(self, "place", "position", (e.positions, e.width), drawn(0.5, "normal"))
         self.blocks = []

@@ -152,11 +152,6 @@ class GroupNorm(Norm):
 
     def __init__(self, weights: Weights, name: str, features: int, e):
         super().__init__(weights, name, features, e)
-        if features % e.groups:
-            fitting = ", ".join(str(g) for g in range(1, features + 1) if features % g == 0)
-            raise ValueError(
-                f"groups={e.groups}: a width of {features} has no such groups; choose one of {fitting}"
-            )
         self.groups = e.groups
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -26,3 +26,31 @@ def fitting(settings: dict, width: int = 64) -> dict:
     if settings.get("norm") == "group":
         added["groups"] = math.gcd(2, settings.get("width", width))
     return added | settings
+
+
+REFUSED = {
+    "a depth over the limit": ({"depth": "1001"}, "depth='1001': choose a whole number from 1 to 1000"),
+    "a width that groups do not divide": (
+        {"norm": "group", "width": "2"},
+        "groups=4: width=2 has no 4 equal parts; choose one of 1, 2",
+    ),
+    "a width that heads do not divide": (
+        {"model": "transformer", "heads": "8", "width": "4"},
+        "heads=8: width=4 has no 8 equal parts; choose one of 1, 2, 4",
+    ),
+    "a batch larger than the data": (
+        {"data": "wine", "batch": "128"},
+        "batch=128: wine has 120 training examples; choose at most 120",
+    ),
+    "InstanceNorm without positions": (
+        {"norm": "instance"},
+        "norm='instance': model=mlp has no positions to normalize over; "
+        "choose model=conv or model=transformer, or norm=layer",
+    ),
+    "BatchNorm over one example": (
+        {"norm": "batch", "batch": "1"},
+        "batch=1: BatchNorm needs more than one example for a variance; "
+        "choose batch=2 or more, or norm=layer",
+    ),
+}
+"""Settings that cannot be, and the sentence that the page and the command line say about them."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
-from rows import SOMETIMES
+from rows import REFUSED, SOMETIMES
 
 from lnres.__main__ import main
 from lnres.experiment import Experiment
@@ -121,6 +121,14 @@ def test_bad_input_is_one_line_and_status_2(verb, case, run_main):
     assert (status, out) == (2, "")
     assert err.startswith(f"lnres: {said}")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["train", "probe"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(verb, case, run_main):
+    settings, said = REFUSED[case]
+    status, out, err = run_main(verb, *(f"{name}={value}" for name, value in settings.items()))
+    assert (status, out, err) == (2, "", f"lnres: {said}\n")
 
 
 def test_too_much_is_refused(run_main):

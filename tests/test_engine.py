@@ -86,7 +86,7 @@ class Desk:
             self.clock.now += pause
 
     def steps(self, key):
-        return [run.step for run in self.worker.groups[key].runs]
+        return self.worker.groups[key].steps
 
     def whole(self, run):
         """The record of a run, which must have every step once."""
@@ -252,6 +252,7 @@ def test_commands_to_a_group_that_is_gone_do_nothing(desk, command):
 
 def test_a_group_that_cannot_be_opened_is_told(desk, monkeypatch):
     desk.open("a", Experiment(depth=1000, width=1024, seeds=64))
+    desk.run(1)
     kind, key, why = desk.said[0]
     assert (kind, key) == ("failed", "a")
     assert "the limit is" in why
@@ -260,7 +261,7 @@ def test_a_group_that_cannot_be_opened_is_told(desk, monkeypatch):
 def test_a_group_that_breaks_is_told_and_leaves_the_others_alone(desk):
     desk.open("bad", SMALL)
     desk.open("good", SMALL)
-    desk.worker.groups["bad"].runs[0].batches = None
+    desk.worker.groups["bad"].run(0).batches = None
     desk.run(100)
     assert desk.said[0][:2] == ("failed", "bad")
     assert same(desk.whole("good0"), by_run(SMALL, 40))

@@ -19,6 +19,7 @@ from lnres.figures import (
     fill,
     gridded,
     shade,
+    spans,
     thinned,
 )
 from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack
@@ -113,8 +114,10 @@ def browser_fill():
     code = base64.b64encode((Path(__file__).parents[1] / "assets/player.js").read_bytes()).decode()
     blobs = []
     for record in RECORDS:
-        arrays = {name: record[name] for name in record} | {"act_hist": shade(record["act_hist"])}
-        blobs.append(base64.b64encode(pack(arrays, {"events": record.events})).decode())
+        shades = shade(record["act_hist"])
+        arrays = {name: record[name] for name in record} | {"act_hist": spans(shades)}
+        header = {"events": record.events, "spans": {"act_hist": shades.shape}}
+        blobs.append(base64.b64encode(pack(arrays, header)).decode())
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = chromium.new_page()

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import REFUSED
 from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
 
 from lnres.engine import local
 from lnres.experiment import FIELDS, Experiment
 from lnres.scene import MOST, Scene
 from lnres.ui.controls import SCENES, badge
+from lnres.ui.explain import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pages/*.py"))
@@ -164,6 +166,26 @@ def test_a_fork_gets_a_configuration_of_its_own():
     assert [run.now.lr for run in runs().runs] == [0.1, 0.01]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_choice_is_explained(kind):
+    def page(kind):
+        from lnres.ui.explain import KINDS, row
+
+        for name in KINDS[kind]:
+            row(KINDS[kind][name])
+
+    page = AppTest.from_function(page, kwargs={"kind": kind}, default_timeout=60).run()
+    assert not page.exception
+    told = " ".join(text.value for text in page.markdown)
+    formulas = [formula.value for formula in page.latex]
+    for name in KINDS[kind]:
+        choice = KINDS[kind][name]
+        assert f"**{choice.label}**" in told
+        assert choice.about in told
+        assert choice.paper in told
+        assert not choice.formula or any(choice.formula in shown for shown in formulas)
+
+
 # --------------------------------------------------------------------------------------------- wrong links
 
 
@@ -204,10 +226,27 @@ def test_more_than_four_are_refused_by_number():
     assert [e.depth for e in shown(page)] == [1, 2, 3, 4]
 
 
-def test_batchnorm_over_one_example_is_refused_with_a_reason():
-    said = complaints(opened(norm="batch", batch="1"))
-    assert len(said) == 1
-    assert "batch=1: BatchNorm" in said[0]
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_refused_in_one_sentence_and_the_page_works(case):
+    settings, said = REFUSED[case]
+    page = opened(**settings)
+    assert complaints(page) == [said]
+    assert not page.exception
+    assert len(shown(page)) == 1
+
+
+@pytest.mark.parametrize("case", [case for case, (settings, _) in REFUSED.items() if len(settings) > 1])
+def test_what_cannot_be_chosen_leaves_the_runs_and_says_why(case):
+    """A control is moved to where the others do not let it: the runs that are there stay."""
+    settings, said = REFUSED[case]
+    *given, (name, last) = settings.items()
+    page = opened(**dict(given))
+    before, kind = shown(page), type(FIELDS[name].default)
+    page.session_state[f"knob/{name}"] = kind(last)
+    page.run()
+    assert complaints(page) == [said]
+    (lockstep,) = local.start().groups.values()
+    assert [run.experiment for run in lockstep.runs] == before
 
 
 def test_a_cost_over_the_limit_is_refused_with_the_number():

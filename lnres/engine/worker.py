@@ -43,27 +43,42 @@ def joined(frames: list[Frame]) -> Frame:
 
 
 class Group:
-    """Runs that advance together, step by step: always the one furthest behind is next."""
+    """Runs that advance together, step by step: always the one furthest behind is next.
+
+    A run is built when it is to make its first step: one shows something before the others are there.
+    """
 
     def __init__(self, order: Order, store: Store):
-        self.ids, self.store, self.runs = order.ids, store, []
-        for key, experiment in zip(order.ids, order.experiments, strict=True):
-            run, saved = Run(experiment), store.load(key)
-            self.runs.append(run.restore(*saved) if saved else run)
+        self.ids, self.experiments, self.store = order.ids, order.experiments, store
+        self.runs: list[Run | None] = [None] * len(order.ids)
+        for k, key in enumerate(order.ids):
+            if saved := store.load(key):
+                self.run(k).restore(*saved)
         self.seen = order.seen or [-1] * len(self.runs)
         self.frames: list[list[Frame]] = [[] for _ in self.runs]
         self.goal = float(self.reached)  # steps that every run may make; infinite while playing
         self.pace, self.due = 0.0, 0.0
         self.flushed, self.saved, self.interval = 0.0, time.monotonic(), CHECKPOINT
 
+    def run(self, k: int) -> Run:
+        """The k-th run, built if it is not there yet."""
+        self.runs[k] = self.runs[k] or Run(self.experiments[k])
+        return self.runs[k]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that each run has made."""
+        return [run.step if run else 0 for run in self.runs]
+
     def change(self, index: int, values: dict) -> None:
         """Change live knobs of a run from its next step on, or from the first one that nobody has seen."""
-        run = self.runs[index]
+        run = self.run(index)
         run.change(max(run.step, self.seen[index] + 1), **values)
 
     def fork(self, index: int, key: str, step: int, values: dict) -> None:
         """One more run, which equals another up to a step and then goes on with other live knobs."""
-        self.runs.append(self.runs[index].fork(step, **values))
+        self.runs.append(self.run(index).fork(step, **values))
+        self.experiments.append(self.runs[-1].first)
         self.ids.append(key)
         self.seen.append(step - 1)
         self.frames.append([])
@@ -72,23 +87,27 @@ class Group:
         """Go on with these of the runs, in this order."""
         for gone in set(range(len(self.ids))) - set(order):
             self.store.drop(self.ids[gone])
-        for of_runs in (self.runs, self.ids, self.seen, self.frames):
+        for of_runs in (self.runs, self.experiments, self.ids, self.seen, self.frames):
             of_runs[:] = [of_runs[i] for i in order]
 
     def behind(self) -> int | None:
         """Which run is to step next, None if all have reached the goal."""
-        todo = [k for k, run in enumerate(self.runs) if run.step < min(self.goal, run.experiment.steps)]
-        return min(todo, key=lambda k: (self.runs[k].step, k), default=None)
+        todo = [
+            (step, k)
+            for k, (step, e) in enumerate(zip(self.steps, self.experiments, strict=True))
+            if step < min(self.goal, e.steps)
+        ]
+        return min(todo)[1] if todo else None
 
     @property
     def reached(self) -> int:
         """Steps that the run furthest ahead has made, in this worker or in one that died."""
-        return max(*(run.step for run in self.runs), *(last + 1 for last in self.seen))
+        return max(*self.steps, *(last + 1 for last in self.seen))
 
     def tick(self, k: int) -> bool:
         """Whether a step of run k begins a tick of the group's clock, for which it may have to wait."""
-        run = self.runs[k]
-        return self.pace > 0 and run.step > self.seen[k] and all(r.step <= run.step for r in self.runs)
+        steps = self.steps
+        return self.pace > 0 and steps[k] > self.seen[k] and max(steps) <= steps[k]
 
     def wait(self, now: float) -> float:
         """Seconds until this group wants a turn."""
@@ -102,9 +121,9 @@ class Group:
         k = self.behind()
         if k is None:
             return
-        run = self.runs[k]
         if self.tick(k):
             self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
+        run = self.run(k)
         frame = next(run)
         if run.step - 1 > self.seen[k]:
             self.frames[k].append(frame)
@@ -125,7 +144,8 @@ class Group:
         if now - self.saved < self.interval or any(self.frames):
             return
         for key, run in zip(self.ids, self.runs, strict=True):
-            self.store.save(key, run.checkpoint())
+            if run:
+                self.store.save(key, run.checkpoint())
         self.saved = time.monotonic()
         self.interval = max(CHECKPOINT, 100 * (self.saved - now))
 
@@ -181,7 +201,8 @@ class Worker:
                 group.checkpoint(now)
             except Exception as error:
                 del self.groups[key]
-                self.emit("failed", key, f"{type(error).__name__}: {error}")
+                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+                self.emit("failed", key, f"{kind}{error}")
         now = time.monotonic()
         return min((group.wait(now) for group in self.groups.values()), default=math.inf)
 

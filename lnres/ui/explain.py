@@ -1,11 +1,18 @@
 """What the choices mean: name, formula, one sentence, paper and code, all from the registries."""
 
+from contextlib import suppress
+
 import streamlit as st
 
-from lnres.blocks import PLACEMENTS
-from lnres.norms import NORMS
+from lnres.experiment import FIELDS
 from lnres.registry import Choice
-from lnres.residuals import RESIDUALS
+
+KINDS = {
+    spec.metadata["label"]: spec.metadata["registry"]
+    for spec in FIELDS.values()
+    if "registry" in spec.metadata
+}
+"""Every registry that an experiment picks from, by what the controls call it."""
 
 
 def row(choice: Choice) -> None:
@@ -14,22 +21,21 @@ def row(choice: Choice) -> None:
     st.markdown(f"**{choice.label}**{paper}  \n{choice.about}")
     if choice.formula:
         st.latex(choice.formula)
-    if isinstance(choice.make, type):
+    with suppress(TypeError):  # a choice that is data has no code
+        code = choice.code
         with st.expander("code"):
-            st.code(choice.code, "python")
+            st.code(code, "python")
 
 
 def explain() -> None:
-    """A button that opens the norms, their places and the skips."""
+    """A button that opens what can be chosen, one kind at a time."""
     page = st.popover("What do these mean?", width="stretch", key="explain", on_change="rerun")
-    if not page.open:  # drawing two dozen formulas and sources would slow every rerun
+    if not page.open:  # drawing formulas and sources would slow every rerun
         return
     with page:
         st.markdown(
             "A block of the stream: $\\;y=\\mathrm{after}(\\mathrm{skip}(x,\\,F(\\mathrm{before}(x))))$"
         )
-        titles = {"Norms": NORMS, "Places": PLACEMENTS, "Skips": RESIDUALS}
-        for tab, registry in zip(st.tabs(list(titles)), titles.values(), strict=True):
-            with tab:
-                for name in registry:
-                    row(registry[name])
+        kind = st.selectbox("Kind", list(KINDS), key="explained", format_func=str.capitalize)
+        for name in KINDS[kind]:
+            row(KINDS[kind][name])

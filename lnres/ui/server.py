@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import streamlit as st
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +21,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lnres.engine import local
-from lnres.figures import FIGURES, THEMES, Config, shade
+from lnres.figures import FIGURES, THEMES, Config, shade, spans
 from lnres.record import CLOCK_OF, CLOCKS, pack
 
 PANELS = (
@@ -34,7 +35,8 @@ NEEDS = {"boundary": "drawable", "time_gradients": "times"}
 ASSETS = Path(__file__).parents[2] / "assets"
 FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
 COMMANDS = ("play", "pause", "step", "reset")
-PACE = 1 / 20  # seconds between two answers on one connection
+PACE = 1 / 12  # seconds between two answers on one connection: the player paints ten times a second
+ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
 
 
@@ -102,22 +104,34 @@ def scene(runs) -> dict:
     }
 
 
-def answer(lockstep, pull: dict) -> bytes:
-    """The rows, events and states that a pull does not have yet, as one safetensors blob."""
+def answer(lockstep, pull: dict) -> tuple[bytes, bool]:
+    """The rows, events and states that a pull does not have yet, as one safetensors blob; and if that is all.
+
+    The first steps are probed so densely that their rows take several answers.
+    """
     with lockstep.lock:  # frames arrive in another thread, and a row must be whole when it is read
         return _answer(lockstep, pull)
 
 
-def _answer(lockstep, pull: dict) -> bytes:
+def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
     names = set(pull["names"])
     names |= {CLOCK_OF[name] for name in names}
-    arrays, runs = {}, []
+    arrays, shapes, runs, whole = {}, {}, [], True
     for i, run in enumerate(lockstep.runs):
         record, known = run.record, pull["have"].get(run.id, {})
         have = {clock: min(known.get(clock, 0), record.rows(clock)) for clock in CLOCKS}
-        for name, rows in record.since(have, names).items():
-            if len(rows):
-                arrays[f"{i}/{name}"] = shade(rows) if name == "act_hist" else rows
+        rows = {name: array for name, array in record.since(have, names).items() if len(array)}
+        if "act_hist" in rows:
+            rows["act_hist"] = shade(rows["act_hist"])
+        kept = _fitting(rows, ROOM / len(lockstep.runs))
+        for name, array in rows.items():
+            if CLOCK_OF[name] == "probe_step":
+                whole &= len(array) <= kept
+                array = array[:kept]
+            if name == "act_hist":
+                shapes[f"{i}/{name}"] = array.shape
+                array = spans(array)
+            arrays[f"{i}/{name}"] = array
         have["events"] = min(known.get("events", 0), len(record.events))
         runs.append({
             "id": run.id, "name": run.name, "sentence": run.sentence,
@@ -126,7 +140,19 @@ def _answer(lockstep, pull: dict) -> bytes:
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
     if pull["version"] != lockstep.version:
         state["scene"] = scene(lockstep.runs)
-    return pack(arrays, state | {"runs": runs})
+    return pack(arrays, state | {"runs": runs, "spans": shapes}), whole
+
+
+def _fitting(rows: dict, room: float) -> int:
+    """How many probes of one run fit the room, at least one; more where the player is far behind."""
+    clocks = {name: CLOCK_OF[name] for name in rows}
+    probes = [array for name, array in rows.items() if clocks[name] == "probe_step"]
+    if not probes:
+        return 0
+    room -= sum(array.nbytes for name, array in rows.items() if clocks[name] != "probe_step")
+    size = sum(len(spans(array)) if array.dtype == np.uint8 else array.nbytes for array in probes)
+    pending = len(probes[0])
+    return max(1, pending - LAG, int(pending * room / size))
 
 
 def _read(message: dict) -> dict:
@@ -192,13 +218,16 @@ async def live(socket: WebSocket) -> None:
         seen, sent = 0, 0.0
         while True:
             pull = await pulls.get()
-            await asyncio.sleep(sent + PACE - time.monotonic())
             if pull["version"] == lockstep.version:
                 seen = await lockstep.news(seen, PATIENCE)
-            else:
-                seen = lockstep.news_count
-            sent = time.monotonic()
-            await socket.send_bytes(answer(lockstep, pull))
+            # New runs answer a hand: they need not wait for the pace.
+            while pull["version"] == lockstep.version and (rest := sent + PACE - time.monotonic()) > 0:
+                seen = await lockstep.news(lockstep.news_count, rest)
+            seen, sent = lockstep.news_count, time.monotonic()
+            blob, whole = answer(lockstep, pull)
+            if not whole:
+                seen = -1
+            await socket.send_bytes(blob)
 
     async def listen() -> None:
         while True:

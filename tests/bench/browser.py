@@ -108,7 +108,7 @@ def watched(app: App, page, link: str) -> dict:
     packed = sum(len(packer.compress(blob) + packer.flush(zlib.Z_SYNC_FLUSH)) for blob in blobs)
     return {
         "painted_per_s": round(grew["painted"] / seconds, 2),
-        "whole_paints_per_s": round((grew["painted"] - grew["turns"] / 2) / seconds, 2),
+        "whole_paints_per_s": round((grew["painted"] - grew["turns"]) / seconds, 2),
         "paints_in_turns": grew["turns"],
         "ms_between_paints": quantiles(gaps[-grew["painted"] :]),
         "ms_per_paint": quantiles(costs),
