@@ -775,7 +775,7 @@ export async function mount(parent, data) {
     const player = new Player(parent, data);
     players.set(parent, player);
     const plotly = () => fetched(data.plotly, "script", { src: data.plotly }).then(() => player.schedule());
-    requestAnimationFrame(() => setTimeout(plotly));
+    requestAnimationFrame(() => setTimeout(plotly, PERIOD));
   }
   return () => {
     if (parent.isConnected) return; // Streamlit also calls this for a rerun that overtook another

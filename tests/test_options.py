@@ -280,8 +280,8 @@ def test_a_fork_from_a_checkpoint_drops_what_the_original_dropped():
 REFUSED = [
     ({"data": "wine", "batch": 121}, r"batch=121: wine has 120 training examples; choose at most 120"),
     ({"data": "moons", "batch": 1024}, r"batch=1024: moons has 700 training examples; choose at most 700"),
-    ({"norm": "group", "groups": 3}, r"groups=3: a width of 8 .*choose one of 1, 2, 4, 8"),
-    ({"model": "transformer", "heads": 3}, r"heads=3: .*width=8; choose one of 1, 2, 4, 8"),
+    ({"norm": "group", "groups": 3}, r"groups=3: width=8 .*choose one of 1, 2, 4, 8"),
+    ({"model": "transformer", "heads": 3}, r"heads=3: width=8 .*choose one of 1, 2, 4, 8"),
     (
         {"norm": "instance", "model": "mlp"},
         r"norm='instance': model=mlp has no positions .*choose model=conv",

@@ -273,6 +273,7 @@ def routes() -> list[BaseRoute]:
 def _warm() -> None:
     """Import and prepare what the first visitor will need, while the server answers already."""
     importlib.import_module("lnres.experiment")
+    local.start()  # behind what the page waits for: a worker takes a second of a core to be ready
     _packed("plotly.min.js")
     gc.collect()
     gc.freeze()  # Streamlit collects after every rerun: 117 ms with everything loaded, 0 once frozen
@@ -281,7 +282,7 @@ def _warm() -> None:
 @asynccontextmanager
 async def lifespan(app):
     """Warm workers while the server lives."""
-    local.start()
-    asyncio.get_running_loop().run_in_executor(None, _warm)
+    warmed = asyncio.get_running_loop().run_in_executor(None, _warm)
     yield
+    await warmed
     local.stop()
