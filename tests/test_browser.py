@@ -13,6 +13,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 
 LONG = "norm=layer~rms&depth=8&width=16&steps=100000"  # two quick networks that never finish
 LOSS, GRADIENTS = 0, 2  # which charts these are
+FULL = 5  # each paint draws at least the chart that has waited longest of four, and one may be under way
 SOCKETS = """
   window.sockets = [];
   window.WebSocket = class extends WebSocket {
@@ -144,7 +145,7 @@ def wait(page, condition, argument=None):
 
 
 def paints(page, count) -> None:
-    """Until so many more frames are painted; two show every chart, even where charts take turns."""
+    """Until so many more frames are painted; FULL show every chart, however slowly they are drawn."""
     wait(page, "(painted) => lnres.stats().painted >= painted", stats(page)["painted"] + count)
 
 
@@ -256,7 +257,7 @@ def test_scrubbing_shows_what_was_recorded_while_training_goes_on(lab):
     wait(lab, "() => lnres.state().step >= 60")
     lab.get_by_label("Step looked at").fill("25")
     wait(lab, "(step) => lnres.state().step > step + 20", state(lab)["step"])
-    paints(lab, 2)
+    paints(lab, FULL)
     row = np.searchsorted(array(lab, "probe_step"), 25, "right") - 1
     expected = np.exp(np.log(array(lab, "grad_norm")[row]).mean(-1))
     np.testing.assert_allclose(drawn(lab, GRADIENTS, "A"), expected, rtol=1e-6)
@@ -266,10 +267,10 @@ def test_scrubbing_shows_what_was_recorded_while_training_goes_on(lab):
 def test_from_the_past_back_to_now(lab):
     wait(lab, "() => lnres.state().step >= 60")
     lab.get_by_label("Step looked at").fill("25")
-    paints(lab, 2)
+    paints(lab, FULL)
     past = drawn(lab, GRADIENTS, "A")
     lab.get_by_title("Back to now").click()
-    paints(lab, 2)
+    paints(lab, FULL)
     assert state(lab)["at"] is None
     assert not np.allclose(drawn(lab, GRADIENTS, "A"), past, rtol=1e-3)
 
@@ -347,7 +348,7 @@ def test_the_loss_panel_turns_into_accuracy_and_back(lab):
         lab.get_by_role("button", name=name, exact=True).click()
         chart = lab.locator(".lnres-chart").nth(LOSS)
         assert chart.get_attribute("aria-label").startswith(name)
-        paints(lab, 2)
+        paints(lab, FULL)
     assert stats(lab)["mounts"] == 4
 
 
@@ -360,7 +361,7 @@ def test_a_slider_starts_new_runs_in_the_same_charts(visit):
     assert "depth=12" in page.url
     assert state(page)["playing"]
     assert array(page, "grad_norm").shape[1] == 13
-    paints(page, 2)
+    paints(page, FULL)
     assert len(drawn(page, GRADIENTS, "A")) == 13
     assert stats(page)["mounts"] == 4
 
