@@ -168,24 +168,30 @@ class Lockstep:
 
     def set(self, experiments: "Sequence[Experiment]", play: bool = True) -> None:
         """Train these from their first step; ``ValueError`` if one costs too much."""
+        self._open([Record({"experiment": e.link()}) for e in experiments], experiments, play)
+
+    def load(self, records: Sequence[Record]) -> None:
+        """Show what was recorded elsewhere, paused at its end; played, it goes on from there."""
+        from lnres.export.tables import experiment_of
+
+        self._open(records, [experiment_of(record) for record in records], play=False)
+
+    def _open(self, records: Sequence[Record], experiments: "Sequence[Experiment]", play: bool) -> None:
         experiments = [experiment.affordable() for experiment in experiments]
         with self.engine.lock:
             self._close()
             self.key = f"g{next(self._keys)}"
             self.runs = [
-                Seen(
-                    f"{self.key}-{i}",
-                    e.label(experiments),
-                    e,
-                    Record({"experiment": e.link(), "label": e.label()}),
-                )
-                for i, e in enumerate(experiments)
+                Seen(f"{self.key}-{i}", "", experiment, record)
+                for i, (experiment, record) in enumerate(zip(experiments, records, strict=True))
             ]
+            self._name()
             self.version, self.notice, self.playing, self.held = self.version + 1, "", play, False
             self.watched = time.monotonic()
             self.process.send("open", self.key, self._order())
             self.process.send("pace", self.key, self.speed)
-            self.process.send("play" if play else "step", self.key)
+            seen = any(run.record.last_step >= 0 for run in self.runs)
+            self.process.send("play" if play else "pause" if seen else "step", self.key)
             self._tell()
 
     def become(self, experiments: "Sequence[Experiment]", seen: "Sequence[Experiment]" = ()) -> None:
@@ -219,6 +225,8 @@ class Lockstep:
     def _name(self) -> None:
         for run in self.runs:
             run.name = run.experiment.label([other.experiment for other in self.runs])
+            run.record.header["label"] = run.experiment.label()
+            run.sentence = sentence(run.record)
 
     def _order(self) -> "Order":
         from lnres.engine.worker import Order
