@@ -3,6 +3,7 @@
 import streamlit as st
 
 from lnres.ui.controls import badge, controls, follow, literal, opened, settle
+from lnres.ui.files import bring, take
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
@@ -12,6 +13,8 @@ try:
     follow(now := [run.now for run in runs.runs])
     with st.sidebar:
         scene = controls()
+        take(runs)
+        bring(runs)
     runs.become(scene.experiments, now)
     settle(runs.runs)
     st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")

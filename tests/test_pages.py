@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +12,13 @@ from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is 
 
 from lnres.engine import local
 from lnres.experiment import FIELDS, Experiment
+from lnres.export.tables import to_json
+from lnres.record import Record
 from lnres.scene import MOST, Scene
+from lnres.train import Run
 from lnres.ui.controls import SCENES, badge
 from lnres.ui.explain import KINDS
+from lnres.ui.files import qr
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pages/*.py"))
@@ -184,6 +189,80 @@ def test_every_choice_is_explained(kind):
         assert choice.about in told
         assert choice.paper in told
         assert not choice.formula or any(choice.formula in shown for shown in formulas)
+
+
+# --------------------------------------------------------------------------------------------- files
+
+
+def beside(name, **query) -> AppTest:
+    """The page with one of its popovers open."""
+    page = opened(**{"depth": "2", "width": "8", "seeds": "1", "batch": "8", "steps": "100000"} | query)
+    page.session_state[name] = True
+    return page.run()
+
+
+def test_everything_can_be_taken_along():
+    page = beside("take", norm="none~layer")
+    reach(3)
+    files = {button.key.removeprefix("take/") for button in page.download_button}
+    assert files == {"lnres.json", "lnres.csv", "lnres.html", "lnres-A.py", "lnres-B.py",
+                     "lnres-A.safetensors", "lnres-B.safetensors"}  # fmt: skip
+    link = page.code[0].value
+    assert Scene.parse(link).experiments == [run.experiment for run in runs().runs]
+
+
+def test_the_code_for_phones_holds_the_link():
+    assert qr("http://127.0.0.1/?depth=4").startswith("<svg")
+
+
+def brought(page, name, content):
+    page.file_uploader(key="brought").set_value([(name, content, "")]).run()
+    assert not page.exception
+    return page
+
+
+def test_a_table_of_ones_own_is_trained_on():
+    rows = "\n".join(f"{i},{i % 7},{'ab'[i % 2]}" for i in range(40))
+    page = brought(beside("bring", batch="64"), "own.csv", f"x,y,label\n{rows}\n".encode())
+    assert not page.warning
+    (e,) = shown(page)
+    assert (e.data[:4], e.batch) == ("csv-", 30)
+    reach(3)
+    assert not runs().notice
+
+
+def test_configurations_come_back():
+    scene = Scene([Experiment(depth=2, width=8, norm=norm) for norm in ("rms", "batch")])
+    page = brought(beside("bring"), "lnres.json", to_json(scene).encode())
+    assert shown(page) == scene.experiments
+
+
+def test_a_record_is_shown_at_its_end_and_goes_on_when_played():
+    e = Experiment(depth=2, width=8, batch=8, seeds=2, norm="rms", changes="5.lr.0.01")
+    run, record = Run(e), Record({"experiment": e.link()})
+    for _ in range(12):
+        record.extend(*next(run))
+    page = brought(beside("bring"), "lnres-A.safetensors", record.tobytes())
+    (seen,) = runs().runs
+    assert (seen.experiment, seen.record.last_step, runs().playing) == (e, 11, False)
+    assert page.session_state["scene"].experiments == [e.at(12)]
+    runs().play()
+    reach(20)
+    for _ in range(9):
+        record.extend(*next(run))
+    np.testing.assert_array_equal(seen.record["loss_train"][:21], record["loss_train"])
+
+
+@pytest.mark.parametrize("name", ["own.csv", "lnres.json", "lnres-A.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\0\xff", b"a,b\n1,2\n", b"{}", b"[" * 9999], ids=repr)
+def test_a_damaged_file_gets_a_sentence_and_the_runs_go_on(name, content):
+    page = beside("bring")
+    ids = [run.id for run in runs().runs]
+    page = brought(page, name, content)
+    if (name, content) != ("lnres.json", b"{}"):  # which is the default
+        (said,) = [box.value for box in page.warning]
+        assert said.replace("\\", "").startswith(f"{name}: ")
+        assert [run.id for run in runs().runs] == ids
 
 
 # --------------------------------------------------------------------------------------------- wrong links

@@ -54,8 +54,9 @@ def widget(name: str, key: str, value, *, bare: bool = False):
     st.session_state.setdefault(key, value)
     if registry := told.get("registry"):
         about = "\n".join(f"- **{registry[n].label}** {registry[n].about}" for n in registry)
+        rows = list(dict.fromkeys([*registry, st.session_state[key]]))  # a table of one's own is not listed
         return st.selectbox(
-            label, list(registry), format_func=lambda n: registry[n].label, key=key,
+            label, rows, format_func=lambda n: registry[n].label, key=key,
             help=None if bare else about, label_visibility="collapsed" if bare else "visible",
         )  # fmt: skip
     if isinstance(FIELDS[name].default, bool):
@@ -90,12 +91,13 @@ def _choose() -> None:
         _start(Scene.read(dict(pair.split("=") for pair in SCENES[chosen].make.split("&")))[0])
 
 
-def _show(experiments: list[Experiment]) -> None:
+def show(experiments: list[Experiment]) -> None:
+    """Let the widgets show these experiments."""
     _start(Scene(experiments, set(st.session_state.scene.apart)))
 
 
 def _add() -> None:
-    _show([*st.session_state.scene.experiments, st.session_state.scene.experiments[-1]])
+    show([*st.session_state.scene.experiments, st.session_state.scene.experiments[-1]])
 
 
 def _set_apart() -> None:
@@ -140,7 +142,7 @@ def _remove(all_of_them: list, i: int) -> list:
 
 
 def _act(i: int) -> None:
-    _show(ACTS[st.session_state[f"act/{i}"]].make(st.session_state.scene.experiments, i))
+    show(ACTS[st.session_state[f"act/{i}"]].make(st.session_state.scene.experiments, i))
 
 
 def literal(sentence: str) -> str:

@@ -1,0 +1,119 @@
+"""Leave with what was seen, and bring what is one's own."""
+
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlencode
+
+import segno
+import streamlit as st
+
+from lnres.data import DATA
+from lnres.engine.local import Lockstep
+from lnres.export import FORMATS
+from lnres.export.tables import from_json
+from lnres.record import Record
+from lnres.registry import Registry
+from lnres.scene import LETTERS, MOST
+from lnres.tables import read_csv
+from lnres.ui.controls import literal, show
+
+MOST_MIB = 64  # of an uploaded file
+ENDINGS = {"script": "py", "json": "json", "csv": "csv", "html": "html"}
+
+
+def take(lockstep: Lockstep) -> None:
+    """A button that opens the link, its QR code and everything that can be downloaded."""
+    page = st.popover("Take it along", width="stretch", key="take", on_change="rerun")
+    if not page.open:
+        return
+    runs = lockstep.runs
+    with page:
+        link = f"{st.context.url}?{urlencode(st.query_params.to_dict(), safe='~')}"
+        st.caption("This address trains the same again, and shows the same.")
+        st.code(link, None, wrap_lines=True)
+        st.html(f"<div style='max-width:11rem;background:#fff'>{qr(link)}</div>")
+        st.caption("Of all configurations")
+        for name in FORMATS:
+            if name != "script":
+                made = partial(FORMATS[name].make, [run.record for run in runs])
+                _download(FORMATS[name].label, f"lnres.{ENDINGS[name]}", made, lockstep)
+        for letter, run in zip(LETTERS, runs, strict=False):
+            st.caption(f"Of {letter}: {literal(run.name)}")
+            made = partial(FORMATS["script"].make, [run.record])
+            _download(FORMATS["script"].label, f"lnres-{letter}.py", made, lockstep)
+            _download("record (safetensors)", f"lnres-{letter}.safetensors", run.record.tobytes, lockstep)
+
+
+def qr(link: str) -> str:
+    """The link as an SVG picture for phones."""
+    return segno.make(link, error="l", micro=False).svg_inline(omitsize=True, border=2)
+
+
+def _download(label: str, file: str, make: Callable[[], str | bytes], lockstep: Lockstep) -> None:
+    """A file that is made when somebody wants it, from records that stand still meanwhile."""
+
+    def made() -> str | bytes:
+        with lockstep.lock:
+            return make()
+
+    st.download_button(label, made, file, on_click="ignore", width="stretch", key=f"take/{file}")
+
+
+READERS = Registry("file")
+
+
+@READERS.add("csv", "table of features and a label column")
+def _csv(raw: list[bytes], lockstep: Lockstep) -> None:
+    """Data: all configurations train on it."""
+    name = read_csv(raw[-1], st.session_state.get("label", "")).enrol(lockstep.engine.store.folder)
+    there = DATA[name].make.train
+    chosen = st.session_state.scene.experiments
+    show([e.replace(data=name, view="auto", batch=min(e.batch, there), changes="") for e in chosen])
+
+
+@READERS.add("json", "configurations")
+def _json(raw: list[bytes], lockstep: Lockstep) -> None:
+    """What to train."""
+    scene, complaints = from_json(raw[-1])
+    show(scene.experiments)
+    if complaints:
+        raise ValueError(" ".join([*complaints, "The default stands in for what could not be used."]))
+
+
+@READERS.add("safetensors", "records, up to four together")
+def _records(raw: list[bytes], lockstep: Lockstep) -> None:
+    """What was recorded elsewhere, shown at its end; play goes on from there."""
+    if len(raw) > MOST:
+        raise ValueError(f"here are {len(raw)} records; up to {MOST} can be compared")
+    lockstep.load([Record.parse(blob) for blob in raw])
+    show([run.now for run in lockstep.runs])
+
+
+def bring(lockstep: Lockstep) -> None:
+    """A button that takes a table, configurations or a record."""
+    page = st.popover("Bring your own", width="stretch", key="bring", on_change="rerun")
+    if not page.open:
+        return
+    with page:
+        st.markdown(
+            "\n".join(f"- **.{name}**, {READERS[name].label}. {READERS[name].about}" for name in READERS)
+        )
+        st.text_input("label column of a table", key="label", placeholder="the last one")
+        st.file_uploader(
+            "Files", list(READERS), accept_multiple_files=True, key="brought", max_upload_size=MOST_MIB,
+            on_change=_read, args=(lockstep,), label_visibility="collapsed",
+        )  # fmt: skip
+        if told := st.session_state.pop("refused", ""):
+            st.warning(literal(told))
+
+
+def _read(lockstep: Lockstep) -> None:
+    files = st.session_state.get("brought")
+    if not files:
+        return
+    ending = files[-1].name.rpartition(".")[2].lower()
+    raw = [file.getvalue() for file in files if file.name.lower().endswith(ending)]
+    try:
+        READERS[ending].make(raw, lockstep)
+    except ValueError as error:
+        st.session_state.refused = f"{files[-1].name}: {error}"
