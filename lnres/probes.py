@@ -209,9 +209,9 @@ def root_mean_square(x: Tensor) -> Tensor:
 class Updates:
     """Norms of each block's weight matrices, of their gradients, and update : weight, all (L, S)."""
 
-    def __init__(self, weights: Weights, depth: int, scratch: Scratch):
+    def __init__(self, weights: Weights, depth: int):
         self.weights, self.depth, self.places = weights, depth, weights.matrices("blocks")
-        self.scratch, self.before = scratch, torch.empty_like(weights.flat)
+        self.before = torch.empty_like(weights.flat)
 
     def remember(self) -> None:
         """The weights as they stand before the step."""
@@ -219,22 +219,19 @@ class Updates:
 
     def measure(self) -> dict[str, Tensor]:
         """Call after the step."""
-        buffers = self.before, self.weights.flat, self.weights.grad
-        groups = [self.weights.groups(flat) for flat in buffers]
-        squares = torch.zeros(3, self.depth, len(self.weights.seeds), device=self.before.device)
-        for group, rows, blocks in self.places:
-            before, after, grad = (part[group].flatten(2) for part in groups)
-            norms = [self._norms(before), self._norms(after, before), self._norms(grad)]
-            squares.index_add_(1, blocks, torch.stack(norms)[:, rows].square())
-        size, moved, grad = squares.sqrt()
-        return {"weight_norm": size, "weight_grad_norm": grad, "update_ratio": moved / size}
+        size = self._norms(self.before)
+        torch.sub(self.weights.flat, self.before, out=self.before)
+        return {
+            "weight_norm": size,
+            "weight_grad_norm": self._norms(self.weights.grad),
+            "update_ratio": self._norms(self.before) / size,
+        }
 
-    def _norms(self, matrices: Tensor, less: Tensor | None = None) -> Tensor:
-        """Norms (count, S) of (count, S, n m), or of what two such differ by, a few at a time."""
-        if less is None:
-            return torch.linalg.vector_norm(matrices, dim=-1)
-        pairs = zip(*(part.split(max(1, CACHE // part[0].numel())) for part in (matrices, less)), strict=True)
-        return torch.cat([
-            torch.linalg.vector_norm(torch.sub(a, b, out=self.scratch(0, a, *a.shape)), dim=-1)
-            for a, b in pairs
-        ])  # fmt: skip
+    def _norms(self, flat: Tensor) -> Tensor:
+        """Norm of each block's matrices within a flat buffer, (L, S)."""
+        squares = torch.zeros(self.depth, len(self.weights.seeds), device=flat.device)
+        groups = self.weights.groups(flat)
+        for group, rows, blocks in self.places:
+            norms = torch.linalg.vector_norm(groups[group].flatten(2), dim=-1)
+            squares.index_add_(0, blocks, norms.square()[rows])
+        return squares.sqrt()

@@ -80,8 +80,7 @@ class Run:
         self.optimizer = OPTIMIZERS[experiment.optimizer].make(self._flat, experiment)
         self._step = stepper(self.optimizer)
         self.activation = ACTIVATIONS[experiment.activation].make
-        self._scratch = Scratch()
-        self._updates = Updates(self.weights, experiment.blocks, self._scratch)
+        self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()
         self.step = 0
         self._clipped = False
         self.diverged = [False] * experiment.seeds
