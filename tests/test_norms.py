@@ -1,5 +1,7 @@
 """Every norm against torch's, and the properties that tell one norm from another."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -230,12 +232,17 @@ def test_epsilon_is_the_shortest_length_that_scale_norm_divides_by(affine):
 
 
 def layers_of(norm, model="mlp", width=6, seeds=SEEDS, **settings):
-    """A network whose weights pass through a norm, and the linear maps of its first block."""
+    """A network whose weights pass through a norm, and the matrices of its first block."""
     settings = {"model": model, "depth": 2, "width": width, "heads": 2, "norm": norm} | settings
     run = Run(Experiment(seeds=seeds, **settings))
     branch = run.model.blocks[0].branch
     if attention := getattr(branch, "attention", None):
         return run, {"first": attention.ask, "last": attention.tell}
+    if hasattr(branch, "recurrent"):
+        return run, {
+            "input": branch.input,
+            "recurrent": SimpleNamespace(weight=branch.recurrent, norm=branch.norm),
+        }
     return run, {"first": branch.first, "last": branch.last}
 
 
@@ -255,10 +262,10 @@ def test_a_net_starts_with_the_weights_it_would_have_without_the_norm(name, mode
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_norms_of_weights_stand_nowhere_else(name, model):
-    one, other = (layers_of(name, model, placement=p)[0] for p in ("pre", "every"))
+    (one, maps), (other, _) = (layers_of(name, model, placement=p) for p in ("pre", "every"))
     assert one.weights.named().keys() == other.weights.named().keys()
     assert one.weights.named().keys() - layers_of("none", model)[0].weights.named().keys() == {
-        f"blocks.{i}.{place}.gain" for i in range(len(one.model.blocks)) for place in ("first", "last")
+        f"blocks.{i}.{place}.gain" for i in range(len(one.model.blocks)) for place in maps
     }
     for _ in range(2):
         assert next(one)[0]["loss_train"].tolist() == next(other)[0]["loss_train"].tolist()
