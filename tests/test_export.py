@@ -1,4 +1,10 @@
-"""Leave with it: scripts, tables, configurations and reports say what the run was."""
+"""A script of plain torch, run as its reader would: its losses are those of the experiment."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +18,8 @@ from lnres.norms import NORMS
 from lnres.residuals import RESIDUALS
 from lnres.train import Run
 
+# A group of few numbers can be nearly constant; a recurrence multiplies the rounding of its 1/σ step by step.
+STEADY = {"groups": 1}
 SMALL = {"depth": 2, "width": 8, "batch": 8, "seeds": 1, "heads": 2, "record_every": 0, "steps": 4}
 
 
@@ -20,11 +28,14 @@ def experiment(**settings) -> Experiment:
 
 
 def follows(e: Experiment) -> None:
-    """The script's losses are the run's."""
-    run, space = Run(e), {"__name__": "script"}
+    """The script's losses, of training and of the test, are the run's."""
+    run, space, told = Run(e), {"__name__": "script"}, io.StringIO()
     expected = [next(run)[0]["loss_train"][0, 0] for _ in range(e.steps)]
     exec(compile(script(e), "train.py", "exec"), space)
-    np.testing.assert_allclose(space["train"](), expected, rtol=1e-4, atol=1e-4)
+    with contextlib.redirect_stdout(told):
+        losses = space["train"]()
+    test = float(re.search(r"test: loss (\S+)", told.getvalue())[1])
+    np.testing.assert_allclose([*losses, test], [*expected, float(run.test()[0])], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("field", PARTS)
@@ -37,8 +48,9 @@ def test_every_row_has_its_part(field):
 def test_every_model_with_every_norm_gives_the_same_losses(model, norm):
     if (model, norm) == ("mlp", "instance"):
         pytest.skip("an MLP has no positions")
-    for placement in ("pre", "every"):
-        follows(experiment(model=model, norm=norm, placement=placement))
+    for placement in ("pre", "branch" if norm == "instance" else "every"):  # it cannot stand in a recurrence
+        steady = STEADY if MODELS[model].make.recurrent else {}
+        follows(experiment(model=model, norm=norm, placement=placement, **steady))
 
 
 @pytest.mark.parametrize("residual", RESIDUALS)
@@ -72,6 +84,10 @@ FURTHER = [
     {"norm": "batch", "running": False, "final_norm": False, "placement": "inner"},
     {"residual": "deepnorm", "model": "transformer", "init": "torch", "placement": "post"},
     {"residual": "layerscale", "alpha": 0.3, "model": "conv"},
+    {"model": "conv", "stages": 2, "norm": "batch", "placement": "every", "dropout": 0.2, "layers": 1},
+    {"model": "conv", "stages": 3, "depth": 4, "residual": "highway", "init": "torch"},
+    {"model": "conv", "stages": 2, "depth": 3, "residual": "layerscale", "init": "xavier", "norm": "weight"},
+    {"model": "conv", "stages": 2, "residual": "none", "norm": "scale"},
     {"residual": "layerscale", "depth": 20},
     {"residual": "layerscale", "depth": 26, "model": "transformer"},
     {"residual": "scaled", "model": "transformer"},
@@ -84,6 +100,8 @@ FURTHER = [
     {"changes": "1.lr.0.1--2.dropout.0.5--2.batch.16--3.noise.0.5--3.momentum.0", "dropout": 0.1},
     {"changes": "1.cut.2--2.skip_gain.0.5--2.norm_gain.3", "residual": "highway", "placement": "every"},
     {"changes": "1.norm_gain.0.5", "model": "transformer", "heads": 2, "cut": 1},
+    {"changes": "1.norm_gain.0.5--2.cut.1", "model": "lstm", "placement": "inner", "joint": False},
+    {"changes": "1.norm_gain.0.5--2.cut.1", "model": "conv", "depth": 3, "stages": 2},
     {"changes": "2.lr.0.1--2.weight_decay.0.1", "optimizer": "adam", "schedule": "step", "weight_decay": 0.2},
 ]
 
@@ -91,3 +109,43 @@ FURTHER = [
 @pytest.mark.parametrize("settings", FURTHER, ids=lambda settings: " ".join(map(str, settings)))
 def test_every_other_setting(settings):
     follows(experiment(**settings))
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if MODELS[model].make.recurrent])
+@pytest.mark.parametrize("norm", ["layer", "batch", "standardized", "group"])
+def test_norms_inside_a_recurrence(model, norm):
+    for placement, joint in [("inner", True), ("inner", False), ("activated", True)]:
+        drawn = {"init": "torch", "gain": 0.8, "dropout": 0.2, "forget": 0.5}
+        follows(experiment(model=model, norm=norm, placement=placement, joint=joint, **drawn, **STEADY))
+
+
+def test_a_script_runs_without_this_project_and_prints_every_loss(tmp_path):
+    e = experiment(model="conv", norm="batch")
+    (tmp_path / "train.py").write_text(script(e))
+    command = [sys.executable, "-I", "train.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    run = Run(e)
+    told = [float(line.rsplit(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("step")]
+    assert told == pytest.approx([next(run)[0]["loss_train"][0, 0] for _ in range(e.steps)], abs=1e-4)
+
+
+def test_scripts_are_written_as_one_writes_them(tmp_path):
+    """Nothing unused, nothing badly laid out: ruff has no complaint."""
+    scenes = [{}, *FURTHER, *({"model": model} for model in MODELS), *({"norm": norm} for norm in NORMS)]
+    for i, settings in enumerate(scenes):
+        source = script(experiment(**settings))
+        assert "lnres." not in source
+        assert "import lnres" not in source
+        (tmp_path / f"train{i}.py").write_text(source)
+    for check in (["check", "--select", "F,I,B,UP,SIM,C4"], ["format", "--check", "--line-length", "110"]):
+        command = [sys.executable, "-m", "ruff", *check, "--isolated", "."]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_what_is_not_chosen_is_not_there():
+    source = script(Experiment(norm="layer"))
+    assert not any(
+        word in source for word in ("Dropout", "BatchNorm", "Conv2d", "Attention", "Lion", "NOISE")
+    )
+    assert len(source.splitlines()) < 170

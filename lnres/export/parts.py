@@ -49,10 +49,13 @@ class Init:
 class Model:
     """A model: ``code`` leads from the VIEW into the stream, ``blocks`` along it, the head reads ``pool``.
 
-    ``own`` are lines of the net's constructor; ``layer`` makes the branch's layers, whose fan-in is ``reach``
-    times the features, with ``hidden`` features inside. Features stand on ``axis``, and there are ``dims``
-    axes of positions. ``count`` is how many blocks there are, ``branches`` how many kinds of branch they
-    have. A dropout mask of shape ``mask`` is turned into the stream's by ``unmask``.
+    ``own`` are lines of the net's constructor. ``branch`` is the class of the blocks' branches; ``layer``
+    makes their layers, whose fan-in is ``reach`` times the features, with ``hidden`` times as many inside.
+    Features stand on ``axis``, and there are ``dims`` axes of positions. ``count`` is how many blocks there
+    are. A dropout mask of shape ``mask`` is turned into the stream's by ``unmask``.
+
+    A recurrent layer has ``gates``. Norms inside it stand on ``cell`` and, where Wx + Uh is normalized as
+    one, on ``sums``: names and features. The head has ``seen``, of all h.
     """
 
     code: str
@@ -61,10 +64,14 @@ class Model:
     blocks: str = 'Block(f"blocks.{i}") for i in range(DEPTH)'
     layer: str = "linear"
     reach: str = ""
-    hidden: str = "WIDTH"
+    hidden: str = ""
     axis: int = -1
     dims: int = 1
-    branches: int = 1
+    branch: str = "Branch"
+    seen: str = ""
+    gates: int = 1
+    sums: tuple[tuple[str, str], ...] = ()
+    cell: tuple[tuple[str, str], ...] = ()
     count: str = "DEPTH"
     mask: str = "x.shape"
     unmask: str = ""
@@ -82,18 +89,31 @@ MODEL = {
         reach="9 * ",
         axis=1,
         dims=2,
-        mask="len(x), {{ positions }}, WIDTH",
+        mask="len(x), x[0, 0].numel(), x.shape[1]",
         unmask=".mT.view_as(x)",
     ),
     "transformer": Model(
         "self.stem(VIEW) + self.position",
         'self.stem = linear("stem", {{ channels }}, WIDTH, std=1 / math.sqrt({{ channels }}))\n'
-        'self.position = nn.Parameter(normal("position", {{ positions }}, WIDTH, std=0.5))',
+        'self.position = nn.Parameter(normal(generator(SEED, "position"), {{ positions }}, WIDTH, std=0.5))',
         pool="h.mean(1)",
         blocks='Block(f"blocks.{i}", Branch if i % 2 else Attention) for i in range(2 * DEPTH)',
-        hidden="2 * WIDTH",
-        branches=2,
+        hidden="2 * ",
+        branch="branch",
         count="2 * DEPTH",
+    ),
+}
+
+RECURRENT = {
+    "code": "self.stem(VIEW)",
+    "own": 'self.stem = linear("stem", {{ channels }}, WIDTH, std=1 / math.sqrt({{ channels }}))',
+    "seen": "h[:, -1]  # the last time step",
+}
+MODEL |= {
+    "rnn": Model(**RECURRENT, branch="RNN", sums=(("inner", "WIDTH"),)),
+    "gru": Model(**RECURRENT, branch="GRU", gates=3, sums=(("inner", "2 * WIDTH"), ("candidate", "WIDTH"))),
+    "lstm": Model(
+        **RECURRENT, branch="LSTM", gates=4, sums=(("inner", "4 * WIDTH"),), cell=(("cell", "WIDTH"),)
     ),
 }
 
@@ -152,7 +172,7 @@ RESIDUAL = {
     ),
     "highway": Residual(
         "torch.lerp(x, FX, torch.sigmoid({{ gate }}))",
-        'self.gate = linear(f"{name}.gate", WIDTH, WIDTH, std=1 / math.sqrt(WIDTH))\n'
+        'self.gate = linear(f"{name}.gate", {{ wide }}, {{ wide }}, std=1 / math.sqrt({{ wide }}))\n'
         "nn.init.constant_(self.gate.bias, -2.0)  # close to the skip",
     ),
     "deepnorm": Residual(

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -54,11 +55,15 @@ def called(name: str, x: str) -> str:
 
 
 def folded(line: str) -> str:
-    """A constructor's line, over three lines where it is too long for one."""
-    if len(line) <= WIDEST - 8 or "(" not in line:
+    """A line of a constructor, over as many as it needs."""
+    if len(line) <= WIDEST - 8:
         return line
-    start, end = line.index("(") + 1, line.rindex(")")
-    return f"{line[:start]}\n            {line[start:end]}\n        {line[end:]}"
+    call = ast.parse(line).body[0].value
+    texts = [ast.get_source_segment(line, word) for word in [*call.args, *call.keywords]]
+    body = ", ".join(texts)
+    if len(body) > WIDEST - 12:
+        body = ",\n            ".join(texts) + ","
+    return f"{line[: line.index('(') + 1]}\n            {body}\n        )"
 
 
 def definition(make: Callable) -> str:
@@ -83,6 +88,8 @@ class Words:
         self.row = {name: FIELDS[name].metadata["registry"][value] for name, value in named.items()}
         model = PARTS["model"][e.model]
         images = model.axis == 1
+        self.leaves = MODELS[e.model].make.leaves(e) // e.width
+        self.near, self.wide = ("n_in", "n") if self.leaves > 1 else ("WIDTH", "WIDTH")
         self.known = {
             "e": e,
             "images": images,
@@ -90,7 +97,8 @@ class Words:
             "blocks": model.count,
             "positions": e.positions,
             "channels": self.row["view"].make.features,
-            "per_feature": "(WIDTH, 1, 1)" if images else "(WIDTH,)",
+            "wide": self.wide,
+            "per_feature": f"({self.wide}, 1, 1)" if images else f"({self.wide},)",
             "gate": "self.gate(x.movedim(1, -1)).movedim(-1, 1)" if images else "self.gate(x)",
             "slack": f" + {self.table.slack}" if self.table.slack else "",
         }
@@ -117,39 +125,87 @@ class Words:
         gain = "NORM_GAIN * " if "norm_gain" in self.ever else ""
         return gain + called(f"self.{module or slot}", x)
 
-    def layer(
-        self, place: str, n_in: str, n_out: str, power: str, factor: str, make="linear", reach=""
-    ) -> str:
-        """The constructor of a layer of a branch."""
+    def start(self, n_in: str, n_out: str, power: str, factor: str) -> tuple[str, bool]:
+        """The std that weights start with, and the words behind it; and whether it is zero."""
         e, init = self.e, self.part["init"]
-        sizes = {"n_in": reach + n_in, "n_out": reach + n_out, "power": f"power={power}"}
+        sizes = {"n_in": n_in, "n_out": n_out, "power": f"power={power}"}
         std = f"spread({', '.join(sizes[name] for name in init.takes.split(', '))})"
         std += (f" * {e.gain}" if e.gain != 1 else "") + factor
-        weights = self.kind.over == "w"
         zero = factor == ZERO or e.gain == 0
-        if zero and weights:  # normalized weights have to point somewhere even where they start at zero
-            std = f"1 / math.sqrt({sizes['n_in']})"
-        words = [f'f"{{name}}.{place}"', n_in, n_out, f"std={std}"]
-        if self.law != "normal":
-            words.append(f"draw={self.law}")
-        if self.bias_std:
-            words.append(f"bias_std={init.bias.format(**sizes)}")
-        made = f"{make}({', '.join(words)})"
-        return f"self.{place} = " + (f"normed({made}{', gain=0.0' if zero else ''})" if weights else made)
+        if zero and self.kind.over == "w":  # they have to point somewhere even where they start at zero
+            std = f"1 / math.sqrt({n_in})"
+        law = f", draw={self.law}" if self.law != "normal" else ""
+        bias = f", bias_std={init.bias.format(**sizes)}" if self.bias_std else ""
+        return f"std={std}{law}{bias}", zero
+
+    def made(self, layer: str, zero: bool) -> str:
+        """A layer of a branch, and its weights' norm."""
+        return f"normed({layer}{', gain=0.0' if zero else ''})" if self.kind.over == "w" else layer
+
+    def layer(
+        self, place: str, n_in: str, n_out: str, power: str, factor: str, more="", make="linear", reach=""
+    ) -> str:
+        """The constructor of a layer of a branch."""
+        start, zero = self.start(reach + n_in, reach + n_out, power, factor)
+        return f"self.{place} = " + self.made(
+            f'{make}(f"{{name}}.{place}", {n_in}, {n_out}, {start}{more})', zero
+        )
+
+    def walk(self) -> dict:
+        """What the recurrent layers say, time step by time step."""
+        e, model = self.e, self.model
+        power = "POWER" if model.gates == 1 else "1"
+        wide = f"{model.gates} * WIDTH" if model.gates > 1 else "WIDTH"
+        last = ZERO if e.zero_last else self.part["residual"].last
+        start, zero = self.start("WIDTH", "WIDTH", power, last)
+        again, nothing = self.start("WIDTH", "WIDTH", power, "")
+        again, _, bias = again.partition(", bias_std=")
+        entrance = self.made(f'linear(f"{{name}}.input", WIDTH, {wide}, {start})', zero)
+        memory = self.made(f'recurrent(f"{{name}}.recurrent", {model.gates}, {again})', nothing)
+        own, norms = [f"self.input = {entrance}", f"self.recurrent = {memory}"], {}
+        if "inner" in self.slots:
+            sums = model.sums if e.joint else [("of_input", wide), ("of_state", wide)]
+            norms = dict(sums) | dict(model.cell)
+        if "activated" in self.slots:
+            norms["activated"] = "WIDTH"
+        own += [f"self.{slot} = norm({features})" for slot, features in norms.items()]
+        if "dropout" in self.ever:
+            own.append('self.dropout = Dropout(f"{name}.dropout")')
+
+        gain = "NORM_GAIN * " if "norm_gain" in self.ever else ""
+
+        def at(slot: str, x: str) -> str:
+            return gain + called(f"self.{slot}", x) if slot in norms else x
+
+        def whole(slot: str, x: str) -> str:
+            return f"({at(slot, x)})" if gain or slot not in norms else at(slot, x)
+
+        return {
+            "own": own,
+            "inputs": whole("of_input", "self.input(x)") if "of_input" in norms else "self.input(x)",
+            "state": at("of_state", "self.recurrent(h)"),
+            "at": at,
+            "gated": whole,
+            "activation": lambda x: called(self.part["activation"], x),
+            "bias": bias,
+            "out": called("self.dropout" if "dropout" in self.ever else "", "torch.stack(states, dim=1)"),
+        }
 
     def branch(self) -> dict:
         """Constructor lines and result of the branch: linear, activation and, with two layers, linear."""
         e, model, residual = self.e, self.model, self.part["residual"]
-        inside = model.hidden if e.layers == 2 else "WIDTH"
-        last = ZERO if e.zero_last else residual.last
+        near, wide, last = self.near, self.wide, ZERO if e.zero_last else residual.last
         kind = {"make": model.layer, "reach": model.reach}
+        halved = ", stride=1 if n_in == n else 2" if near != wide else ""
         if e.layers == 2:
+            inside = model.hidden + wide
             own = [
-                self.layer("first", "WIDTH", inside, "1", residual.inner, **kind),
-                self.layer("last", inside, "WIDTH", "POWER", last, **kind),
+                self.layer("first", near, inside, "1", residual.inner, halved, **kind),
+                self.layer("last", inside, wide, "POWER", last, **kind),
             ]
         else:
-            own = [self.layer("first", "WIDTH", "WIDTH", "POWER", last, **kind)]
+            inside = wide
+            own = [self.layer("first", near, wide, "POWER", last, halved, **kind)]
         own += [f"self.{slot} = norm({inside})" for slot in ("inner", "activated") if slot in self.slots]
         out = self.normed("inner", "self.first(x)")
         out = self.normed("activated", called(self.part["activation"], out))
@@ -175,7 +231,12 @@ class Words:
     def block(self) -> dict:
         """Constructor lines, result and description of the one equation."""
         places = {"before": "before", "branch": "between", "after": "after"}
-        own = [f"self.{name} = norm(WIDTH)" for slot, name in places.items() if slot in self.slots]
+        features = {"before": self.near}
+        own = [
+            f"self.{name} = norm({features.get(slot, self.wide)})"
+            for slot, name in places.items()
+            if slot in self.slots
+        ]
         own += self.part["residual"].own.splitlines()
         fx = self.normed("branch", f"self.branch({self.normed('before', 'x')})", "between")
         if "drop_path" in self.ever:
@@ -192,6 +253,11 @@ class Words:
         if valves:
             own.append('self.number = int(name.split(".")[1]) + 1')
             lines.append("x = SKIP_GAIN * (CUT != self.number) * x")
+        if self.leaves > 1 and self.e.residual != "none":
+            projection = 'halving(f"{name}.projection", n_in, n)'
+            own.append(f"self.projection = nn.Identity() if n_in == n else {projection}")
+            joined = re.sub(r"\bx\b", "skip", joined)
+            lines.append("skip = self.projection(x)")
         lines.append(f"return {self.normed('after', joined.replace('FX', fx))}")
         return {"own": own, "lines": lines, "about": about}
 
@@ -229,7 +295,7 @@ class Words:
             stepping.append(
                 f"optimizer.param_groups[0].update({', '.join([f'lr={rate}', *(group if changes else [])])})"
             )
-        bias = 'draw(f"{name}.bias", 1, n_out, std=bias_std)[0]'
+        bias = 'draw(generator(SEED, f"{name}.bias"), 1, n_out, std=bias_std)[0]'
         draw = ", draw=normal" if self.law != "normal" else ""
         shifting, where = self.shifting(), SHIFTS[e.shift].make
         batch = f"x[picked]{part['stream'].gain}"
@@ -245,6 +311,8 @@ class Words:
             "title": textwrap.fill(f"{e.label()}: {row['model'].label}, {row['data'].label}", WIDEST - 10),
             "folded": folded,
             "power": f"{second_moment(ACTIVATIONS[e.activation].make.__call__):.12g}",
+            "law": self.law,
+            "drawing": draw,
             "keywords": draw + (", bias_std=0.0" if self.bias_std else ""),
             "draw": "draw" if draw else "normal",
             "biases": f"layer.bias.data = {bias if draw else bias.replace('draw', 'normal')}"
@@ -254,6 +322,9 @@ class Words:
             "wrapped": lambda layer: called(wrapper, layer),
             "branch": self.branch(),
             "attention": self.attention(),
+            "staged": self.leaves > 1,
+            "leaves": f"{self.leaves} * WIDTH" if self.leaves > 1 else "WIDTH",
+            "walk": self.walk() if self.model.seen else {},
             "block": self.block(),
             "enter": self.model.code.replace("VIEW", part["view"]),
             "final": self.slots and e.final_norm and self.kind.over != "p",
@@ -269,7 +340,7 @@ class Words:
 
 def shaken(source: str) -> str:
     """The source without the definitions, imports and constants that nothing in it uses."""
-    chunks = source.split("\n\n\n")
+    chunks = [chunk.lstrip("\n") for chunk in source.split("\n\n\n") if chunk.strip()]
     trees = [ast.parse(chunk) for chunk in chunks]
     named = [{node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} for tree in trees]
     defined = [
