@@ -203,8 +203,9 @@ class Run:
         With ``own_statistics`` a BatchNorm normalizes the split by its own mean and variance, not by those
         remembered from training: where that is much better, what it remembers is stale.
         """
-        self.weights.live = {}  # no dropout in either mode
-        x, y = self.batches.test(**self.experiment.shifts("test"))
+        e, chance = self.experiment, {"dropout": 0.0, "drop_path": 0.0}  # in neither mode
+        self.weights.live = {name: getattr(e, name) for name in INSIDE} | chance
+        x, y = self.batches.test(**e.shifts("test"))
         return self.judged(x, y, own_statistics)
 
     @torch.no_grad()

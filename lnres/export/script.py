@@ -138,18 +138,20 @@ class Words:
         bias = f", bias_std={init.bias.format(**sizes)}" if self.bias_std else ""
         return f"std={std}{law}{bias}", zero
 
-    def made(self, layer: str, zero: bool) -> str:
-        """A layer of a branch, and its weights' norm."""
-        return f"normed({layer}{', gain=0.0' if zero else ''})" if self.kind.over == "w" else layer
+    def made(self, place: str, layer: str, zero: bool) -> list[str]:
+        """The lines that make a layer of a branch, and normalize its weights."""
+        lines = [f"self.{place} = {layer}"]
+        if self.kind.over == "w":
+            lines.append(f"normed(self.{place}{', gain=0.0' if zero else ''})")
+        return lines
 
     def layer(
         self, place: str, n_in: str, n_out: str, power: str, factor: str, more="", make="linear", reach=""
-    ) -> str:
-        """The constructor of a layer of a branch."""
+    ) -> list[str]:
+        """The lines that make a layer of a branch."""
         start, zero = self.start(reach + n_in, reach + n_out, power, factor)
-        return f"self.{place} = " + self.made(
-            f'{make}(f"{{name}}.{place}", {n_in}, {n_out}, {start}{more})', zero
-        )
+        words = f'f"{{name}}.{place}", {n_in}, {n_out}, {start}{more}'
+        return self.made(place, f"{make}({words})", zero)
 
     def walk(self) -> dict:
         """What the recurrent layers say, time step by time step."""
@@ -160,9 +162,9 @@ class Words:
         start, zero = self.start("WIDTH", "WIDTH", power, last)
         again, nothing = self.start("WIDTH", "WIDTH", power, "")
         again, _, bias = again.partition(", bias_std=")
-        entrance = self.made(f'linear(f"{{name}}.input", WIDTH, {wide}, {start})', zero)
-        memory = self.made(f'recurrent(f"{{name}}.recurrent", {model.gates}, {again})', nothing)
-        own, norms = [f"self.input = {entrance}", f"self.recurrent = {memory}"], {}
+        entrance = self.made("input", f'linear(f"{{name}}.input", WIDTH, {wide}, {start})', zero)
+        memory = self.made("recurrent", f'recurrent(f"{{name}}.recurrent", {model.gates}, {again})', nothing)
+        own, norms = entrance + memory, {}
         if "inner" in self.slots:
             sums = model.sums if e.joint else [("of_input", wide), ("of_state", wide)]
             norms = dict(sums) | dict(model.cell)
@@ -200,12 +202,12 @@ class Words:
         if e.layers == 2:
             inside = model.hidden + wide
             own = [
-                self.layer("first", near, inside, "1", residual.inner, halved, **kind),
-                self.layer("last", inside, wide, "POWER", last, **kind),
+                *self.layer("first", near, inside, "1", residual.inner, halved, **kind),
+                *self.layer("last", inside, wide, "POWER", last, **kind),
             ]
         else:
             inside = wide
-            own = [self.layer("first", near, wide, "POWER", last, halved, **kind)]
+            own = self.layer("first", near, wide, "POWER", last, halved, **kind)
         own += [f"self.{slot} = norm({inside})" for slot in ("inner", "activated") if slot in self.slots]
         out = self.normed("inner", "self.first(x)")
         out = self.normed("activated", called(self.part["activation"], out))
@@ -222,8 +224,8 @@ class Words:
         if scaled:
             own.append(f"values = torch.tensor([1, 1, 1{residual.inner}]).repeat_interleave(WIDTH)")
         own += [
-            self.layer("first", "WIDTH", "3 * WIDTH", "1", scaled),
-            self.layer("last", "WIDTH", "WIDTH", "1", last),
+            *self.layer("first", "WIDTH", "3 * WIDTH", "1", scaled),
+            *self.layer("last", "WIDTH", "WIDTH", "1", last),
             *(f"self.{slot} = norm(WIDTH)" for slot in ("inner", "activated") if slot in self.slots),
         ]
         return {"own": own, "out": f"self.last({self.normed('activated', self.normed('inner', 'mixed'))})"}
@@ -252,7 +254,7 @@ class Words:
             lines, fx = [f"fx = {fx}"], "fx"
         if valves:
             own.append('self.number = int(name.split(".")[1]) + 1')
-            lines.append("x = SKIP_GAIN * (CUT != self.number) * x")
+            lines.append("x = SKIP_GAIN * (self.number != CUT) * x")
         if self.leaves > 1 and self.e.residual != "none":
             projection = 'halving(f"{name}.projection", n_in, n)'
             own.append(f"self.projection = nn.Identity() if n_in == n else {projection}")
