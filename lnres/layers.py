@@ -14,6 +14,24 @@ from lnres.registry import Registry
 ACTIVATIONS = Registry("activation")
 INITS = Registry("init")
 
+
+def in_whole_vectors(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The elementwise f on a flat tensor padded to a multiple of 64, so that every entry rounds alike.
+
+    On a CPU some functions of torch round what is left behind the last whole vector otherwise, and which
+    entries these are depends on the number of members.
+    """
+
+    def even(z: Tensor) -> Tensor:
+        flat, rest = z.flatten(), -z.numel() % 64
+        y = f(torch.nn.functional.pad(flat, (0, rest)))[:-rest] if rest else f(flat)
+        return y.view_as(z)
+
+    return even
+
+
+sigmoid = in_whole_vectors(torch.sigmoid)
+
 # An activation's ``flat(z, out)`` is 1 where |f'(z)| < 1 - 0.97² (for tanh: beyond an output of 0.97), else
 # 0; a comparison into floats is four times faster on a CPU than one into bool.
 
@@ -84,7 +102,7 @@ class LeakyRelu:
 class Silu:
     """The input times its own sigmoid; smooth, and slightly negative left of zero."""
 
-    __call__ = staticmethod(torch.nn.functional.silu)
+    __call__ = staticmethod(in_whole_vectors(torch.nn.functional.silu))
 
     @staticmethod
     def flat(z: Tensor, out: Tensor) -> Tensor:
@@ -96,7 +114,7 @@ class Silu:
 class Sigmoid:
     """Squashes to (0, 1): never centred, and its slope is a quarter at best."""
 
-    __call__ = staticmethod(torch.sigmoid)
+    __call__ = staticmethod(sigmoid)
 
     @staticmethod
     def flat(z: Tensor, out: Tensor) -> Tensor:
@@ -110,7 +128,7 @@ class Sigmoid:
 class Selu:
     """Scaled so that mean 0 and variance 1 are a fixed point: a norm made of an activation."""
 
-    __call__ = staticmethod(torch.nn.functional.selu)
+    __call__ = staticmethod(in_whole_vectors(torch.nn.functional.selu))
 
     @staticmethod
     def flat(z: Tensor, out: Tensor) -> Tensor:
@@ -369,7 +387,7 @@ class Conv(Linear):
         )  # (B / 2, S 2 n_out, side, side), features last in memory
         y = y.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (members, 2, -1))
         y = y.permute(2, 3, 0, 1, 4).flatten(1, 2)
-        return y[:, :batch] if batch % 2 else y
+        return y[:, :batch].contiguous() if batch % 2 else y
 
 
 class HalvingConv(Conv):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lnres.layers import Linear, Weights, along, constant
+from lnres.layers import Linear, Weights, along, constant, sigmoid
 from lnres.registry import Registry
 
 RESIDUALS = Registry("residual")
@@ -120,7 +120,7 @@ class Highway(Skip):
         )
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
-        return torch.lerp(x, fx, torch.sigmoid(self.gate(x)))
+        return torch.lerp(x, fx, sigmoid(self.gate(x)))
 
 
 @RESIDUALS.add(

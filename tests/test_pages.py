@@ -123,8 +123,9 @@ def runs():
 
 
 def reach(step):
+    """Until every run has made this step and those that changes were asked of have made them."""
     end = time.monotonic() + 60
-    while min(run.record.last_step for run in runs().runs) < step:
+    while min(run.record.last_step for run in runs().runs) < step or any(run.asked for run in runs().runs):
         assert time.monotonic() < end
         runs().watched = time.monotonic()  # as a browser would
         time.sleep(0.05)

@@ -95,6 +95,14 @@ def test_a_member_equals_the_run_of_its_seed_alone_for_every_row(settings):
     check_members(Run(experiment(seeds=3, **settings)))
 
 
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+@pytest.mark.parametrize("settings", ROWS, ids=str)
+def test_no_function_of_a_member_depends_on_where_the_member_lies(settings, model):
+    """Where neither a member nor a batch fills whole vectors."""
+    e = experiment(model=model, width=5, batch=7, seeds=3, **{"activation": "gelu"} | settings)
+    check_members(Run(e), steps=3, members=(0, 2))
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_diverged_member_leaves_the_others_alone(norm):
     healthy, sick = (Run(experiment(norm=norm, seeds=3)) for _ in range(2))
