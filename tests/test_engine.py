@@ -20,6 +20,7 @@ from lnres.experiment import Experiment
 from lnres.record import Record, unpack
 from lnres.scene import MOST
 from lnres.train import Run
+from lnres.verdict import verdict
 
 SMALL = Experiment(depth=2, width=8, batch=8, seeds=2, record_every=5, steps=40)
 PATIENCE = 60
@@ -570,16 +571,50 @@ def test_a_fork_is_the_same_run_up_to_its_step_and_catches_up(lockstep):
     assert twin.record.header["experiment"] == twin.experiment.link()
 
 
-def test_a_fork_from_where_nobody_was_or_beside_too_many_is_refused(lockstep):
+def test_a_fork_from_where_nobody_was_is_refused(lockstep):
     group = lockstep(SMALL, play=False)
     with pytest.raises(ValueError, match=r"step: only dropout, .* can change in a fork"):
         group.fork(0, 0, {"step": 1})
     with pytest.raises(ValueError, match="step=40: choose a step from 0 to"):
         group.fork(0, 40, {"lr": 0.5})
-    for _ in range(MOST - 1):
-        group.fork(0, 0, {"lr": 0.5})
-    with pytest.raises(ValueError, match="4 configurations are here already"):
-        group.fork(0, 0, {"lr": 0.5})
+    assert len(group.runs) == 1
+
+
+def test_where_there_is_no_room_a_fork_takes_the_place_of_its_run(lockstep):
+    group = lockstep(*[LONG] * MOST)
+    until(group, lambda: group.runs[-1].record.last_step > 10)
+    others = [run.id for k, run in enumerate(group.runs) if k != 1]
+    group.fork(1, 10, {"lr": 0.5})
+    assert [run.id for k, run in enumerate(group.runs) if k != 1] == others
+    until(group, done(group))
+    assert same(group.runs[1].record, by_run(LONG.replace(changes="10.lr.0.5"), 200))
+
+
+def test_one_more_catches_up_with_the_others(lockstep):
+    group = lockstep(LONG)
+    until(group, lambda: group.runs[0].record.last_step > 50)
+    group.add(LONG.replace(norm="rms"))
+    assert [run.name for run in group.runs] == ["BatchNorm", "RMSNorm"]
+    until(group, done(group))
+    assert same(group.runs[0].record, by_run(LONG, 200))
+    assert same(group.runs[1].record, by_run(LONG.replace(norm="rms"), 200))
+
+
+def test_what_a_verdict_suggests_is_tried_beside_its_run(lockstep):
+    e = Experiment(depth=24, width=16, batch=16, seeds=2, norm="none", residual="none", activation="tanh",
+                   init="xavier", gain=0.5, steps=60)  # fmt: skip
+    group = lockstep(e)
+    until(group, done(group))
+    change = verdict(group.runs[0].record).change
+    assert change
+    group.attempt(0)
+    assert group.runs[1].experiment.at(1e9) == e.replace(**change)
+
+
+def test_nothing_is_tried_where_nothing_is_wrong(lockstep):
+    group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match="there is nothing to try"):
+        group.attempt(0)
 
 
 def test_where_only_live_knobs_differ_the_runs_go_on(lockstep):
@@ -609,6 +644,17 @@ def test_where_one_has_gone_the_others_go_on_in_any_order(lockstep):
     group.change(0, lr=0.01)
     until(group, lambda: c.record.events)
     assert not a.record.events
+
+
+def test_one_more_of_the_same_has_the_same_past(lockstep):
+    group = lockstep(FOREVER)
+    until(group, lambda: group.runs[0].record.last_step > 20)
+    group.become([FOREVER, FOREVER, FOREVER.replace(norm="rms")])
+    assert group.runs[1].record.last_step > 20
+    until(group, lambda: group.runs[2].record.last_step > 20)
+    steps = min(run.record.last_step for run in group.runs[:2])
+    first, second = (run.record["loss_train"][:steps] for run in group.runs[:2])
+    assert np.array_equal(first, second)
 
 
 def test_anything_else_begins_at_the_first_step(lockstep):

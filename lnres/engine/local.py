@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lnres.engine.store import Store
 from lnres.record import Record, unpack
-from lnres.verdict import sentence
+from lnres.verdict import sentence, verdict
 
 if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and workers start, before it is there
     from lnres.engine.worker import Order
@@ -207,6 +207,11 @@ class Lockstep:
                     if values:
                         self.change(index, **values)
                 return
+        if self.runs and len(wanted) > len(seen) == len(self.runs) and wanted[: len(seen)] == seen:
+            for new in wanted[len(seen) :]:
+                twin = seen.index(new) if new in seen else None
+                self.add(new) if twin is None else self.fork(twin, self.runs[twin].record.last_step + 1, {})
+            return
         order = []
         for new in wanted:
             same = (
@@ -270,24 +275,53 @@ class Lockstep:
         self._send("change", index, values)
 
     def fork(self, index: int, step: int, values: dict) -> None:
-        """Beside a run, one that equals it up to a step and goes on from there with other live knobs."""
-        from lnres.scene import MOST
+        """Beside a run, one that equals it up to a step and goes on from there with other live knobs.
 
+        Where there is no room for one more, it takes the place of the run.
+        """
         with self.engine.lock:
             run = self.runs[index]
-            if len(self.runs) >= MOST:
-                raise ValueError(f"{MOST} configurations are here already: remove one, then fork")
             if wrong := values.keys() - set(live := run.experiment.live()):
                 raise ValueError(f"{min(wrong)}: only {', '.join(live)} can change in a fork")
             if not 0 <= step <= (last := run.record.last_step + 1):
                 raise ValueError(f"step={step}: choose a step from 0 to {last} to fork from")
-            twin = run.experiment.fork(step, **values)
-            record = run.record.until(step)
-            record.header["experiment"] = twin.link()
-            self.runs.append(Seen(f"{self.key}-{next(self._keys)}", "", twin, record))
-            self._name()
-            self.version += 1
-            self._send("fork", index, self.runs[-1].id, step, values)
+            twin = self._more(run.experiment.fork(step, **values), run.record.until(step))
+            self._send("fork", index, twin.id, step, values)
+            self._make_room(index)
+
+    def add(self, experiment: "Experiment", instead: int = -1) -> None:
+        """One more run, which catches up with the others; where there is no room, instead of another."""
+        with self.engine.lock:
+            twin = self._more(experiment.affordable(), Record())
+            self._send("add", twin.id, experiment)
+            self._make_room(instead % (len(self.runs) - 1))
+
+    def attempt(self, index: int, step: int | None = None) -> None:
+        """Try what the verdict of a run at a step (its latest) suggests, in a fork where that can be done."""
+        run = self.runs[index]
+        found = verdict(run.record, step)
+        if not found or not found.change:
+            raise ValueError("there is nothing to try: nothing is wrong here, or nothing is known to help")
+        if found.change.keys() <= set(run.experiment.live()):
+            self.fork(index, run.record.last_step + 1 if step is None else step, found.change)
+        else:
+            self.add(run.experiment.replace(**found.change), instead=index)
+
+    def _more(self, experiment: "Experiment", record: Record) -> Seen:
+        record.header["experiment"] = experiment.link()
+        self.runs.append(Seen(f"{self.key}-{next(self._keys)}", "", experiment, record))
+        self._name()
+        self.version += 1
+        return self.runs[-1]
+
+    def _make_room(self, index: int) -> None:
+        """The last run takes the place of another, if they are too many."""
+        from lnres.scene import MOST
+
+        if len(self.runs) > MOST:
+            order = list(range(MOST))
+            order[index] = MOST
+            self.arrange(order)
 
     def arrange(self, order: list[int]) -> None:
         """Go on with these of the runs, in this order."""

@@ -77,10 +77,16 @@ class Group:
 
     def fork(self, index: int, key: str, step: int, values: dict) -> None:
         """One more run, which equals another up to a step and then goes on with other live knobs."""
-        self.runs.append(self.run(index).fork(step, **values))
-        self.experiments.append(self.runs[-1].first)
+        twin = self.run(index).fork(step, **values)
+        self.add(key, twin.first, step - 1)
+        self.runs[-1] = twin
+
+    def add(self, key: str, experiment: Experiment, seen: int = -1) -> None:
+        """One more run; the others wait until it has caught up with them."""
+        self.runs.append(None)
+        self.experiments.append(experiment)
         self.ids.append(key)
-        self.seen.append(step - 1)
+        self.seen.append(seen)
         self.frames.append([])
 
     def arrange(self, order: list[int]) -> None:
@@ -158,7 +164,7 @@ class Worker:
         self.groups: dict[str, Group] = {}
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out a command: ``open close play pause step pace change fork arrange``; failing is told."""
+        """Carry out ``open close play pause step pace change fork add arrange``; what fails is told."""
         try:
             if command == "open":
                 for experiment in args[0].experiments:
@@ -180,6 +186,9 @@ class Worker:
                     group.change(*args)
                 elif command == "fork":
                     group.fork(*args)
+                elif command == "add":
+                    recall(args[1].data, self.store.folder)
+                    group.add(*args)
                 elif command == "arrange":
                     group.arrange(*args)
         except Exception as error:
