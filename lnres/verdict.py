@@ -35,6 +35,8 @@ GAINED = 0.15
 PATIENCE = 30
 """Steps before which nobody should ask whether a network learns."""
 
+WAITING = "Waiting for the first step."
+
 FIRST, CAUSE, RATE, CONSEQUENCE, OUTCOME, ELSE = range(6)
 """In which order verdicts are told: what was so from the start may explain what came about in training."""
 
@@ -539,4 +541,4 @@ def verdict(record: Record, step: int | None = None, member: int | None = None) 
 def sentence(record: Record, step: int | None = None) -> str:
     """One sentence on a run at a step, the latest if none is named."""
     found = verdict(record, step)
-    return found.sentence if found else "Waiting for the first step."
+    return found.sentence if found else WAITING

@@ -20,7 +20,7 @@ from lnres.experiment import Experiment
 from lnres.record import Record, unpack
 from lnres.scene import MOST
 from lnres.train import Run
-from lnres.verdict import verdict
+from lnres.verdict import WAITING, verdict
 
 SMALL = Experiment(depth=2, width=8, batch=8, seeds=2, record_every=5, steps=40)
 PATIENCE = 60
@@ -433,7 +433,7 @@ def test_a_process_trains_what_a_run_trains(lockstep):
     for run, e in zip(group.runs, experiments, strict=True):
         assert same(run.record, by_run(e, 40))
         assert run.record.header["experiment"] == e.link()
-        assert run.sentence != "Waiting for the first step."
+        assert run.said[0] != WAITING
     assert group.notice == ""
 
 

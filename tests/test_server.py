@@ -179,9 +179,9 @@ DAMAGED = {
     '{"do": "speed", "value": "fast"}': "speed",
     '{"do": "speed", "value": NaN}': "speed",
     '{"do": "speed", "value": -1}': "speed",
-    '{"do": "fork"}': "a fork says",
-    '{"do": "fork", "value": [0, 1]}': "a fork says",
-    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr"}}': "a fork says",
+    '{"do": "fork"}': "value must have",
+    '{"do": "fork", "value": [0, 1]}': "value must have",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr"}}': "value must have",
     '{"do": "fork", "value": {"run": 9, "step": 0, "knob": "lr", "to": 1}}': "run=9",
     '{"do": "fork", "value": {"run": -1, "step": 0, "knob": "lr", "to": 1}}': "run=-1",
     '{"do": "fork", "value": {"run": 0, "step": 0.5, "knob": "lr", "to": 1}}': "whole numbers",
@@ -190,6 +190,9 @@ DAMAGED = {
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "step", "to": 1}}': "step: only",
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": "fast"}}': "lr='fast'",
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": {}}}': "lr='{}'",
+    '{"do": "attempt", "value": {"run": 0}}': "value must have run, step",
+    '{"do": "attempt", "value": {"run": 0, "step": 0}}': "there is nothing to try",
+    '{"do": "judge", "value": "now"}': "a step",
     b"\x00\xff": "JSON",
 }
 
@@ -325,7 +328,7 @@ def test_an_event_is_told_once(talk, lockstep):
 # --------------------------------------------------------------------------------------------- commands
 
 
-@pytest.mark.parametrize("command", server.COMMANDS)
+@pytest.mark.parametrize("command", ["play", "pause", "step", "reset"])
 def test_buttons_reach_the_worker(talk, lockstep, orders, command):
     orders.clear()
     talk.send(json.dumps({"do": command}))
@@ -339,6 +342,13 @@ def test_a_fork_is_asked_for_at_a_step(talk, lockstep, orders):
     _, told = asked(talk)
     assert (told["version"], len(told["runs"])) == (2, 3)
     assert orders[-1] == ("fork", lockstep.key, 1, lockstep.runs[2].id, 0, {"lr": 0.01})
+
+
+def test_the_past_is_judged_when_asked(talk, lockstep):
+    talk.send('{"do": "judge", "value": 0}')
+    told = json.loads(talk.recv())
+    assert told["step"] == 0
+    assert told["said"] == {run.id: list(run.judged(0)) for run in lockstep.runs}
 
 
 def test_the_speed_is_told_to_the_worker_and_the_page(talk, lockstep, orders):

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing.connection import wait
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lnres.engine.store import Store
 from lnres.record import Record, unpack
-from lnres.verdict import sentence, verdict
+from lnres.verdict import WAITING, verdict
 
 if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and workers start, before it is there
     from lnres.engine.worker import Order
@@ -31,15 +32,23 @@ UNWATCHED = 3.0
 class Seen:
     """A run as the server knows it: what it is, what was recorded, what is happening.
 
-    ``experiment`` has all changes that were made on the way; ``asked`` are those that no step has had yet.
+    ``experiment`` has all changes that were made on the way; ``asked`` are those that no step has had yet;
+    ``said`` is a sentence on the latest step and what could be tried.
     """
 
     id: str
     name: str
     experiment: "Experiment"
     record: Record = field(default_factory=Record)
-    sentence: str = "Waiting for the first step."
     asked: dict[str, float] = field(default_factory=dict)
+    said: tuple[str, str] = WAITING, ""
+
+    def judged(self, step: int | None = None) -> tuple[str, str]:
+        """What is to be said of a step (the latest), and what would be tried against it, if anything."""
+        found = verdict(self.record, step)
+        if found is None:
+            return WAITING, ""
+        return found.sentence, _suggested(self.now, tuple(found.change.items())) if found.change else ""
 
     @property
     def now(self) -> "Experiment":
@@ -50,6 +59,12 @@ class Seen:
     def told(self) -> "Experiment":
         """What would give the same record again."""
         return self.experiment.change(self.record.last_step + 1, **self.asked)
+
+
+@lru_cache
+def _suggested(e: "Experiment", change: tuple[tuple[str, Any], ...]) -> str:
+    """What an experiment would be called beside itself, once it is changed."""
+    return e.replace(**dict(change)).label([e])
 
 
 def _serve(pipe, folder: str) -> None:
@@ -231,7 +246,7 @@ class Lockstep:
         for run in self.runs:
             run.name = run.experiment.label([other.experiment for other in self.runs])
             run.record.header["label"] = run.experiment.label()
-            run.sentence = sentence(run.record)
+            run.said = run.judged()
 
     def _order(self) -> "Order":
         from lnres.engine.worker import Order
@@ -371,7 +386,7 @@ class Lockstep:
             if run.id == run_id:
                 arrays, header = unpack(blob)
                 run.record.extend(arrays, header)
-                run.sentence = sentence(run.record)
+                run.said = run.judged()
                 for event in header["events"]:
                     if event["kind"] == "change":
                         self._changed(run, event["step"], event["name"], event["value"])

@@ -34,7 +34,6 @@ NEEDS = {"boundary": "drawable", "time_gradients": "times"}
 """What an experiment must have for a figure to be shown."""
 ASSETS = Path(__file__).parents[2] / "assets"
 FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
-COMMANDS = ("play", "pause", "step", "reset")
 PACE = 1 / 12  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
@@ -90,10 +89,27 @@ def scene(runs) -> dict:
         Config(i, run.name, run.experiment.blocks, run.experiment.seeds, run.experiment.times)
         for i, run in enumerate(runs)
     ]
+    from lnres.experiment import FIELDS, Experiment  # torch: the server answers before it is there
+    from lnres.scene import Scene
+
+    compared = Scene([run.experiment for run in runs])
     return {
         "configs": [
-            {"letter": c.letter, "label": c.label, "depth": c.depth, "colour": c.colour, "dash": c.dash}
-            for c in configs
+            {
+                "letter": c.letter,
+                "label": c.label,
+                "depth": c.depth,
+                "colour": c.colour,
+                "dash": c.dash,
+                "parent": compared.parent(c.index),
+                "now": {name: getattr(run.now, name) for name in Experiment.live()},
+            }
+            for c, run in zip(configs, runs, strict=True)
+        ],
+        "knobs": [
+            {"name": name, "label": FIELDS[name].metadata["label"]}
+            | {end: FIELDS[name].metadata[end] for end in ("low", "high", "about")}
+            for name in Experiment.live()
         ],
         "figures": {
             name: FIGURES[name].make(configs) | {"label": FIGURES[name].label, "about": FIGURES[name].about}
@@ -134,7 +150,7 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
             arrays[f"{i}/{name}"] = array
         have["events"] = min(known.get("events", 0), len(record.events))
         runs.append({
-            "id": run.id, "name": run.name, "sentence": run.sentence,
+            "id": run.id, "name": run.name, "said": run.said,
             "have": have, "events": record.events[have["events"] :],
         })  # fmt: skip
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
@@ -180,27 +196,57 @@ def _pull(message: dict) -> dict:
     return {"names": names, "have": have, "version": seen}
 
 
-def _command(lockstep, message: dict) -> None:
-    """Carry out what a button asks for; ``ValueError`` if there is no such button or speed."""
-    name, value = message["do"], message.get("value")
-    if name == "speed":
-        if type(value) not in (int, float) or not 0 <= value <= 1e6:
-            raise ValueError("speed must be a number of steps per second, or 0 for as fast as possible")
-        lockstep.pace(float(value))
-    elif name == "fork":
-        if not isinstance(value, dict) or value.keys() != {"run", "step", "knob", "to"}:
-            raise ValueError(
-                "a fork says run, step, knob and to, such as {'run': 0, 'step': 9, 'knob': 'lr', 'to': 1}"
-            )
-        if type(value["run"]) is not int or type(value["step"]) is not int:
-            raise ValueError("run and step must be whole numbers")
-        if not 0 <= value["run"] < len(lockstep.runs):
-            raise ValueError(f"run={value['run']}: choose one from 0 to {len(lockstep.runs) - 1}")
-        lockstep.fork(value["run"], value["step"], {str(value["knob"]): value["to"]})
-    elif name in COMMANDS:
-        getattr(lockstep, name)()
-    else:
-        raise ValueError(f"do must be one of {', '.join(COMMANDS)}, speed, fork")
+def _speed(lockstep, value) -> None:
+    if type(value) not in (int, float) or not 0 <= value <= 1e6:
+        raise ValueError("speed must be a number of steps per second, or 0 for as fast as possible")
+    lockstep.pace(float(value))
+
+
+def _spot(lockstep, value, *more: str) -> tuple:
+    """(run, step, ...) of a message about a step of a run."""
+    keys = ("run", "step", *more)
+    if not isinstance(value, dict) or value.keys() != set(keys):
+        raise ValueError(f"value must have {', '.join(keys)}, such as run 0, step 120, knob 'lr', to 0.01")
+    if type(value["run"]) is not int or type(value["step"]) is not int:
+        raise ValueError("run and step must be whole numbers")
+    if not 0 <= value["run"] < len(lockstep.runs):
+        raise ValueError(f"run={value['run']}: choose one from 0 to {len(lockstep.runs) - 1}")
+    return tuple(value[key] for key in keys)
+
+
+def _fork(lockstep, value) -> None:
+    run, step, knob, to = _spot(lockstep, value, "knob", "to")
+    lockstep.fork(run, step, {str(knob): to})
+
+
+def _attempt(lockstep, value) -> None:
+    lockstep.attempt(*_spot(lockstep, value))
+
+
+def _judge(lockstep, value) -> dict:
+    """What is to be said of a step of the past."""
+    if type(value) is not int:
+        raise ValueError("value must be a step, a whole number")
+    return {"step": value, "said": {run.id: run.judged(value) for run in lockstep.runs}}
+
+
+COMMANDS = {
+    "play": lambda lockstep, _: lockstep.play(),
+    "pause": lambda lockstep, _: lockstep.pause(),
+    "step": lambda lockstep, _: lockstep.step(),
+    "reset": lambda lockstep, _: lockstep.reset(),
+    "speed": _speed,
+    "fork": _fork,
+    "attempt": _attempt,
+    "judge": _judge,
+}
+
+
+def _command(lockstep, message: dict) -> dict | None:
+    """Carry out what a button asks for, and what is to be answered; ``ValueError`` if it cannot be done."""
+    if not isinstance(message["do"], str) or message["do"] not in COMMANDS:
+        raise ValueError(f"do must be one of {', '.join(COMMANDS)}")
+    return COMMANDS[message["do"]](lockstep, message.get("value"))
 
 
 async def live(socket: WebSocket) -> None:
@@ -234,7 +280,8 @@ async def live(socket: WebSocket) -> None:
             try:
                 message = _read(await socket.receive())
                 if "do" in message:
-                    _command(lockstep, message)
+                    if told := _command(lockstep, message):
+                        await socket.send_json(told)
                 else:
                     pulls.put_nowait(_pull(message))
             except asyncio.QueueFull:
