@@ -263,6 +263,7 @@ const ICONS = {
   play: "M7 4.5v15l12.5-7.5z",
   pause: "M6 4.5h4.5v15H6zM13.5 4.5H18v15h-4.5z",
   step: "M5 4.5v15L14.5 12zM16 4.5h3.5v15H16z",
+  fork: "M7 3a3 3 0 0 1 1 5.8v6.4a3 3 0 1 1-2 0V8.8A3 3 0 0 1 7 3zm10 0a3 3 0 0 1 1 5.8V10a4 4 0 0 1-4 4H9v-2h5a2 2 0 0 0 2-2V8.8A3 3 0 0 1 17 3z",
   reset: "M12 5a7 7 0 1 1-6.6 4.7l1.9.7A5 5 0 1 0 12 7v3.2L7.2 6.1 12 2z",
 };
 
@@ -288,7 +289,7 @@ const fetched = (url, tag, attributes) =>
   }));
 
 class Player {
-  runs = []; // { id, name, sentence, record }, in the order of the scene
+  runs = []; // { id, name, said: [sentence, what could be tried], record }, in the order of the scene
   scene = null;
   version = null;
   state = { playing: false, speed: 0, notice: "" };
@@ -301,8 +302,9 @@ class Player {
   room = SLOT; // ms that the next paint may take
   tries = 0;
 
-  constructor(parent, data) {
+  constructor(parent, data, refresh) {
     this.data = data;
+    this.refresh = refresh;
     this.build(parent);
     this.connect();
     window.lnres = {
@@ -326,7 +328,7 @@ class Player {
       this.ask();
     };
     socket.onmessage = ({ data }) => {
-      if (typeof data === "string") return this.say(JSON.parse(data).error);
+      if (typeof data === "string") return this.hear(JSON.parse(data));
       this.receive(data);
     };
     socket.onclose = ({ code }) => {
@@ -350,6 +352,14 @@ class Player {
     if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ do: what, value }));
   }
 
+  /** An answer in words: what is wrong with a command, or what is to be said of a step of the past. */
+  hear({ error, step, said }) {
+    if (error) return this.say(error);
+    this.past = { step, said };
+    this.spoken = 0; // a hand asked for it
+    this.controls();
+  }
+
   receive(buffer) {
     this.awaited = false;
     const { arrays, header } = decode(buffer);
@@ -357,10 +367,10 @@ class Player {
     const fresh = Object.keys(arrays).length > 0;
     this.counts.frames += fresh;
     const known = Object.fromEntries(this.runs.map((run) => [run.id, run.record]));
-    this.runs = header.runs.map(({ id, name, sentence, have, events }) => {
+    this.runs = header.runs.map(({ id, name, said, have, events }) => {
       const record = known[id] ?? new Record();
       record.events.push(...events.slice(record.events.length - have.events));
-      return { id, name, sentence, record, have };
+      return { id, name, said, record, have };
     });
     for (const [name, array] of Object.entries(arrays)) {
       const [index, key] = name.split("/");
@@ -411,6 +421,9 @@ class Player {
     this.begun = false;
     this.names = [...namesIn(Object.values(scene.figures))];
     if (again) this.at = null;
+    if (this.branching) this.refresh("shown", version); // the page draws its controls for the new one
+    this.branching = false;
+    this.fork.hidden = true;
     this.panels(scene.panels);
     this.chips();
     this.size();
@@ -528,11 +541,23 @@ class Player {
       this.play,
       button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
       button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
+      button("fork", "Fork", "Fork: go on differently from here (F)", () => this.forks({ toggle: true })),
       this.pace, this.clock, this.range, this.live, this.status,
+    );
+    this.forked = {
+      run: h("select", { "aria-label": "Fork which", onchange: () => this.forks({ knob: true }) }),
+      knob: h("select", { "aria-label": "What to change", onchange: () => this.forks({ knob: true }) }),
+      to: h("input", { type: "number", step: "any", required: true, "aria-label": "To which value" }),
+      step: h("b", {}),
+    };
+    this.fork = h(
+      "form", { class: "lnres-fork-form", hidden: true, onsubmit: (event) => this.branch(event) },
+      "Beside ", this.forked.run, " one more, the same but for ", this.forked.knob, " = ", this.forked.to,
+      this.forked.step, h("button", { type: "submit" }, "Go"),
     );
     this.legend = h("div", { class: "lnres-chips" });
     this.grid = h("div", { class: "lnres-grid" });
-    this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.legend, this.grid);
+    this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.fork, this.legend, this.grid);
     // A button that was clicked with the mouse gives the keyboard back to the player.
     this.root.onpointerup = ({ target }) => setTimeout(() => target.closest("button")?.blur());
     parent.append(this.root);
@@ -593,14 +618,16 @@ class Player {
   }
 
   chips() {
-    this.cards = this.scene.configs.map(({ letter, label, colour, dash }, i) => {
+    this.cards = this.scene.configs.map(({ letter, label, colour, dash, parent }, i) => {
       const stroke = { stroke: colour, "stroke-width": 3, "stroke-dasharray": DASHES[dash] };
       const line = h("line", { x1: 1, x2: 33, y1: 5, y2: 5, ...stroke });
       const card = {
         train: h("b"),
         test: h("b"),
         sentence: h("p", { "aria-live": "polite" }),
+        attempt: h("button", { class: "lnres-try", type: "button", onclick: () => this.attempt(i) }),
       };
+      const from = parent && `fork of ${"ABCD"[parent[0]]} at ${parent[1]}`;
       const title = `Show or hide ${letter} (${i + 1})`;
       const pressed = { "aria-label": title, "aria-pressed": String(!this.hidden.has(i)) };
       card.node = h(
@@ -608,11 +635,12 @@ class Player {
         h(
           "button", { type: "button", title, ...pressed, onclick: () => this.show(i) },
           h("b", {}, letter), drawing("0 0 34 10", line),
-          h("span", { class: "lnres-name" }, label),
+          h("span", { class: "lnres-name", title: label }, label),
+          ...(from ? [h("small", {}, from)] : []),
         ),
         h(
           "div", { class: "lnres-accuracy" },
-          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test,
+          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test, card.attempt,
         ),
         card.sentence,
       );
@@ -648,7 +676,13 @@ class Player {
       card.train.textContent = percent(recent.reduce((sum, v) => sum + v, 0) / recent.length);
       card.test.textContent = percent(accuracy("acc_test", step));
       card.node.classList.toggle("lnres-off", this.hidden.has(i));
-      const { sentence } = this.runs[i];
+      const [sentence, attempt] = (this.at !== null && this.past?.said[this.runs[i].id]) || this.runs[i].said;
+      if (card.attempt.dataset.to !== attempt) {
+        card.attempt.dataset.to = attempt;
+        card.attempt.textContent = `Try ${attempt}`;
+        card.attempt.title = `Fork ${"ABCD"[i]} with ${attempt}, or put a new network beside it`;
+        card.attempt.hidden = !attempt;
+      }
       if ((speak || !card.told) && card.sentence.textContent !== sentence) {
         card.sentence.textContent = card.sentence.title = sentence;
         card.told = record.lastStep >= 0;
@@ -692,7 +726,53 @@ class Player {
 
   look(step) {
     this.at = step === null || step >= this.end ? null : Math.max(0, step);
+    clearTimeout(this.asked);
+    if (this.at === null) this.past = null;
+    else this.asked = setTimeout(() => this.tell("judge", this.at), 120); // once the hand rests
+    if (!this.fork.hidden) this.forks();
     this.hurry();
+  }
+
+  /** What the verdict on a network suggests, from the step looked at on. */
+  attempt(i) {
+    this.branching = true;
+    this.tell("attempt", { run: i, step: this.at ?? this.end });
+  }
+
+  /** The form that asks what a fork is to do differently: as many choices as there are live knobs. */
+  forks(change = {}) {
+    const { configs, knobs } = this.scene;
+    if (change.toggle) {
+      this.fork.hidden = !this.fork.hidden;
+      this.size();
+      if (this.fork.hidden) return;
+      const options = (rows) => rows.map(([value, text]) => h("option", { value }, text));
+      this.forked.run.replaceChildren(...options(configs.map(({ letter }, i) => [i, letter])));
+      this.forked.knob.replaceChildren(...options(knobs.map(({ name, label }) => [name, label])));
+      this.forked.knob.value = "lr";
+    }
+    const knob = knobs.find(({ name }) => name === this.forked.knob.value);
+    if (change.toggle || change.knob) {
+      const { low, high, about } = knob;
+      Object.assign(this.forked.to, { min: low, max: high, title: about, value: this.now(knob.name) });
+    }
+    this.forked.step.textContent = `from step ${(this.at ?? this.end + 1).toLocaleString("en")} on`;
+  }
+
+  /** The value of a live knob in the network that is to be forked. */
+  now(knob) {
+    const run = Number(this.forked.run.value);
+    const changes = this.runs[run].record.events.filter(({ kind, name }) => kind === "change" && name === knob);
+    const last = changes.filter(({ step }) => step <= (this.at ?? this.end)).at(-1);
+    return last?.value ?? this.scene.configs[run].now[knob];
+  }
+
+  branch(event) {
+    event.preventDefault();
+    const { run, knob, to } = this.forked;
+    const step = this.at ?? this.end + 1;
+    this.branching = true;
+    this.tell("fork", { run: Number(run.value), step, knob: knob.value, to: Number(to.value) });
   }
 
   show(i) {
@@ -728,6 +808,7 @@ class Player {
       ArrowRight: ahead,
       ArrowLeft: () => this.look(this.beside(-1)),
       Home: () => this.tell("reset"),
+      f: () => this.forks({ toggle: true }),
       R: () => event.shiftKey && this.tell("reset"),
       ...Object.fromEntries([0, 1, 2, 3].map((i) => [String(i + 1), () => this.show(i)])),
     }[key];
@@ -764,15 +845,16 @@ class Player {
 const players = new WeakMap();
 
 /** Put a player into an element, or leave the one that is there alone; what is returned takes it away. */
-export async function mount(parent, data) {
+export async function mount(parent, data, refresh) {
   const there = players.get(parent);
+  if (there) there.refresh = refresh;
   if (there?.data.live === data.live) there.schedule(); // a rerun of the page, or a new theme
   else {
     there?.close();
     // Plotly takes a second to begin: what can be read and pressed without it stands first.
     document.head.append(h("link", { rel: "preload", as: "script", href: data.plotly }));
     await fetched(data.style, "link", { rel: "stylesheet", href: data.style });
-    const player = new Player(parent, data);
+    const player = new Player(parent, data, refresh);
     players.set(parent, player);
     const plotly = () => fetched(data.plotly, "script", { src: data.plotly }).then(() => player.schedule());
     requestAnimationFrame(() => setTimeout(plotly, PERIOD));

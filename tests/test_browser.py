@@ -398,6 +398,48 @@ def test_a_killed_worker_is_replaced_and_nothing_is_missing(lab, app):
     assert stats(lab)["lost"] == 0
 
 
+def test_a_fork_goes_on_from_the_step_looked_at_beside_the_old_one(visit):
+    page = visit(LONG)
+    wait(page, "() => lnres.state().step >= 60")
+    pause(page)
+    page.get_by_role("slider", name="Step looked at").fill("20")
+    page.get_by_role("button", name="go on differently").click()
+    page.get_by_label("Fork which").select_option("B")
+    page.get_by_label("What to change").select_option("learning rate")
+    page.get_by_label("To which value").fill("0.5")
+    page.get_by_role("button", name="Go", exact=True).click()
+    wait(page, "() => lnres.state().runs.length === 3 && lnres.state().runs[2].step === lnres.state().step")
+    assert page.locator(".lnres-chip").nth(2).locator("small").inner_text() == "fork of B at 20"
+    page.get_by_test_id("stSidebar").get_by_text("C", exact=True).wait_for()
+    wait(page, "() => location.search.includes('20.lr.0.5')")
+    assert len(set(steps(page))) == 1
+    old, new = (array(page, "loss_train", run) for run in (1, 2))
+    np.testing.assert_array_equal(old[:21], new[:21])
+    assert not np.array_equal(old[21:60], new[21:60])
+    gapless(page, 2)
+    assert stats(page)["lost"] == 0
+
+
+def test_what_the_verdict_suggests_is_tried_at_a_click(visit):
+    page = visit(
+        "norm=none&residual=none&depth=24&width=16&init=xavier&gain=0.5&activation=tanh&steps=100000"
+    )
+    attempt = page.locator(".lnres-try")
+    attempt.wait_for()
+    told = attempt.inner_text().removeprefix("Try ")
+    attempt.click()
+    wait(page, "() => lnres.state().runs.length === 2 && lnres.state().runs[1].step > 20")
+    assert told in page.locator(".lnres-name").nth(1).inner_text()
+
+
+def test_the_past_is_judged_as_it_was(visit):
+    page = visit("norm=layer&depth=8&width=32&seeds=1&steps=100000")
+    page.locator(".lnres-chip p").get_by_text("Learns").wait_for()
+    pause(page)
+    page.get_by_role("slider", name="Step looked at").fill("1")
+    page.locator(".lnres-chip p").get_by_text("Learns").wait_for(state="detached")
+
+
 def busy(app) -> float:
     """Share of a core, in percent, that training takes during half a second."""
     workers = app.workers()

@@ -7,9 +7,9 @@ from lnres.ui import server
 # Streamlit resends a component's code with every message, so this only fetches the real one. It is called
 # again when data or theme change, and what it returned is called when the component goes.
 LOADER = """
-export default async ({ parentElement, data }) => {
+export default async ({ parentElement, data, setTriggerValue }) => {
   const player = await import(new URL(data.player, location.origin).href);
-  return player.mount(parentElement, data);
+  return player.mount(parentElement, data, setTriggerValue);
 };
 """
 _mount = st.components.v2.component("lnres.player", js=LOADER, isolate_styles=False)
@@ -23,4 +23,5 @@ def player(lockstep, key: str = "player") -> None:
     """Show the runs of a lockstep; a rerun of the page with the same one leaves the charts alone."""
     data = {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
     data |= {name.split(".")[0]: _address(name) for name in ("player.js", "plotly.min.js")}
-    _mount(key=key, data=data | {"style": _address("player.css")})
+    # A fork was made in the browser: the page is drawn again, with its controls.
+    _mount(key=key, data=data | {"style": _address("player.css")}, on_shown_change=lambda: None)
