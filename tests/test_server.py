@@ -301,7 +301,7 @@ def test_a_player_that_is_far_behind_catches_up_in_one_answer(talk, lockstep):
     train(lockstep, 1)
     more = server.LAG + 50
     for run in lockstep.runs:
-        rows = {name: np.repeat(run.record[name], more, axis=0) for name in PULL["names"]}
+        rows = {name: np.repeat(run.record[name], more, axis=0) for name in run.record}
         clocks = {CLOCK_OF[name] for name in rows}
         run.record.extend(rows | {clock: np.arange(1, more + 1, dtype=np.int32) for clock in clocks})
     arrays, _ = asked(talk, version=lockstep.version)

@@ -26,14 +26,15 @@ if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and worker
 
 UNWATCHED = 3.0
 """Seconds without a viewer after which a group holds still; it goes on with the next one."""
+READING = 0.4
+"""Seconds for which a sentence stands."""
 
 
 @dataclass
 class Seen:
     """A run as the server knows it: what it is, what was recorded, what is happening.
 
-    ``experiment`` has all changes that were made on the way; ``asked`` are those that no step has had yet;
-    ``said`` is a sentence on the latest step and what could be tried.
+    ``experiment`` has all changes that were made on the way; ``asked`` are those that no step has had yet.
     """
 
     id: str
@@ -41,7 +42,15 @@ class Seen:
     experiment: "Experiment"
     record: Record = field(default_factory=Record)
     asked: dict[str, float] = field(default_factory=dict)
-    said: tuple[str, str] = WAITING, ""
+    _told: tuple[int, float, tuple[str, str]] = -1, 0.0, (WAITING, "")  # step, time, what was said
+
+    @property
+    def said(self) -> tuple[str, str]:
+        """What is to be said of the latest step, and could be tried; told anew once it can have been read."""
+        step, now, (before, then, _) = self.record.last_step, time.monotonic(), self._told
+        if step != before and now - then > READING:
+            self._told = step, now, self.judged()
+        return self._told[2]
 
     def judged(self, step: int | None = None) -> tuple[str, str]:
         """What is to be said of a step (the latest), and what would be tried against it, if anything."""
@@ -246,7 +255,6 @@ class Lockstep:
         for run in self.runs:
             run.name = run.experiment.label([other.experiment for other in self.runs])
             run.record.header["label"] = run.experiment.label()
-            run.said = run.judged()
 
     def _order(self) -> "Order":
         from lnres.engine.worker import Order
@@ -386,7 +394,6 @@ class Lockstep:
             if run.id == run_id:
                 arrays, header = unpack(blob)
                 run.record.extend(arrays, header)
-                run.said = run.judged()
                 for event in header["events"]:
                     if event["kind"] == "change":
                         self._changed(run, event["step"], event["name"], event["value"])

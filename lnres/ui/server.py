@@ -34,7 +34,7 @@ NEEDS = {"boundary": "drawable", "time_gradients": "times"}
 """What an experiment must have for a figure to be shown."""
 ASSETS = Path(__file__).parents[2] / "assets"
 FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
-PACE = 1 / 12  # seconds between two answers on one connection: the player paints ten times a second
+PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
 
@@ -163,8 +163,8 @@ def _fitting(rows: dict, room: float) -> int:
     """How many probes of one run fit the room, at least one; more where the player is far behind."""
     clocks = {name: CLOCK_OF[name] for name in rows}
     probes = [array for name, array in rows.items() if clocks[name] == "probe_step"]
-    if not probes:
-        return 0
+    if not probes or len(probes[0]) == 1:
+        return 1
     room -= sum(array.nbytes for name, array in rows.items() if clocks[name] != "probe_step")
     size = sum(len(spans(array)) if array.dtype == np.uint8 else array.nbytes for array in probes)
     pending = len(probes[0])
