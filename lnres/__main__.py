@@ -1,7 +1,6 @@
 """The command line: train, probe, export, report and bench."""
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
@@ -185,14 +184,14 @@ def main() -> int:
     args = parser.parse_args()
     try:
         args.command(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as with head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
     except (ValueError, OSError) as error:
         print(f"lnres: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as with head
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

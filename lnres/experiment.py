@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SCALERS, SHIFTS, STREAMS, VIEWS
 from lnres.layers import ACTIVATIONS, INITS
-from lnres.models import MODELS
+from lnres.models import MODELS, WIDEST
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, SCHEDULES
 from lnres.registry import Registry
@@ -77,7 +77,7 @@ class Experiment:
     width: int = knob(
         64,
         2,
-        1024,
+        WIDEST,
         "width",
         "network",
         about="features of the stream",
@@ -130,7 +130,8 @@ class Experiment:
         "drop path",
         "training",
         live=True,
-        about="stochastic depth (Huang et al. 2016): whole branches are left out, per example; for any skip",
+        about="stochastic depth (Huang et al. 2016): whole branches are left out, per example; "
+        "without a skip, nothing of the example is left",
     )
     norm_gain: float = knob(
         1.0, 0.0, 100.0, "norm gain", "block", live=True, about="multiplies what every norm puts out"
@@ -295,12 +296,15 @@ class Experiment:
 
     def cost(self) -> tuple[float, float]:
         """Estimated floating point operations and bytes of one optimizer step."""
-        model = MODELS[self.model].make
-        weights = self.blocks * self.layers * self.width**2 * model.cost
+        model, n = MODELS[self.model].make, self.width
+        widths = model.widths(self)
+        matrix = self.layers * model.cost  # of a block, in units of a linear layer's
         rows = self.seeds * self.batch * max(self.positions, 1)
-        # tensors of the stream's size that wait for the backward pass
-        kept = self.blocks * (3 * self.layers + 4 + model.kept)
-        return 6.0 * rows * weights, 4.0 * (5 * self.seeds * weights + rows * self.width * kept)
+        kept = 3 * self.layers + 4 + model.kept  # tensors of the stream's size wait for the backward pass
+        # where an image is halved, features double: each pixel costs four times as much, a quarter is left
+        flops = 6.0 * rows * matrix * len(widths) * n**2
+        weights = self.seeds * matrix * sum(wide**2 for wide in widths)
+        return flops, 4.0 * (5 * weights + rows * kept * sum(n**2 / wide for wide in widths))
 
     def affordable(self) -> "Experiment":
         """Itself, or ``ValueError`` with the number and the limit if one step costs too much."""

@@ -13,6 +13,9 @@ from lnres.registry import Registry
 
 MODELS = Registry("model")
 
+WIDEST = 1024
+"""How many features a stream may have."""
+
 
 class Model:
     """Base of all models: ``enter`` leads into the stream, ``blocks`` along it, the head reads h_L."""
@@ -28,17 +31,17 @@ class Model:
     kept = 0
     """Tensors of the stream's size that a block keeps for the backward pass, beyond those of an MLP."""
 
-    @staticmethod
-    def leaves(e) -> int:
-        """How many features h_L has."""
-        return e.width
+    @classmethod
+    def widths(cls, e) -> list[int]:
+        """How many features the stream has behind each block."""
+        return [e.width] * (e.depth * cls.sublayers)
 
     @staticmethod
     def check(e) -> None:
         """Raise ``ValueError`` where this model cannot do what the experiment asks for."""
 
     def __init__(self, weights: Weights, e, features: int, outputs: int):
-        width = self.leaves(e)
+        width = self.widths(e)[-1]
         self.build(weights, e, features)
         # A mean over positions right behind a norm over positions would be its shift, whatever the input, and
         # a last time step alone has no positions.
@@ -97,23 +100,32 @@ class ConvNet(Model):
 
     views, cost = ("image", "patches"), 9
 
+    @classmethod
+    def widths(cls, e) -> list[int]:
+        """Twice as many in every stage."""
+        return [e.width * 2 ** (i * e.stages // e.depth) for i in range(e.depth)]
+
     @staticmethod
-    def leaves(e) -> int:
-        """The features of the last stage."""
-        return e.width * 2 ** (e.stages - 1)
+    def check(e) -> None:
+        """``ValueError`` where there are too few blocks, or too many features, for the stages."""
+        if e.stages > e.depth:
+            raise ValueError(f"stages={e.stages}: depth={e.depth} has fewer blocks; choose at most {e.depth}")
+        if (last := e.width * 2 ** (e.stages - 1)) > WIDEST:
+            raise ValueError(
+                f"stages={e.stages}: width={e.width} doubles to {last} features; the limit is {WIDEST}: "
+                f"choose width={WIDEST * e.width // last} or less, or fewer stages"
+            )
 
     def build(self, weights: Weights, e, features: int) -> None:
         """A convolution from the image's channels to ``width``."""
         near = 9 * features
         self.first = Linear(weights, "stem", near, e.width, (1 / near**0.5, 0.0, "normal"))
-        if e.stages > e.depth:
-            raise ValueError(f"stages={e.stages}: depth={e.depth} has fewer blocks; choose at most {e.depth}")
         self.blocks, entrance = [], e.width
-        for i in range(e.depth):
-            wide = e.replace(width=e.width * 2 ** (i * e.stages // e.depth))
-            change = {"entrance": entrance, "first": HalvingConv} if wide.width > entrance else {}
+        for i, width in enumerate(self.widths(e)):
+            change = {"entrance": entrance, "first": HalvingConv} if width > entrance else {}
+            wide = e.replace(width=width, stages=1)
             self.blocks.append(Block(weights, f"blocks.{i}", wide, layer=Conv, **change))
-            entrance = wide.width
+            entrance = width
 
     def enter(self, x: Tensor) -> Tensor:
         """The pixels around each one side by side: with few channels faster than a convolution."""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from lnres.experiment import Experiment
 
 DENSE, RECENT = 20, 3
-"""Probes at the start and at the end among which the largest update is looked for."""
+"""Probes at the start and at the end among which the largest update is looked for; so many of the last tests
+are averaged."""
 LEARNED = 0.9
 """Share of right answers with which a network has learned."""
 TINY = 1e-37
@@ -134,6 +135,14 @@ class Reading:
         if not self.counts["test_step"] or name not in self.record:
             return np.full(self.members, np.nan)
         return self.record[name][self.counts["test_step"] - 1][self.member]
+
+    def tested_lately(self, name: str, since: int) -> np.ndarray:
+        """Mean of the last tests, none from before a step (S,), NaN where there are none."""
+        tests = self.counts["test_step"]
+        if name not in self.record:
+            return np.full(self.members, np.nan)
+        begun = int(np.searchsorted(self.record["test_step"][:tests], since))
+        return mean(self.record[name][max(begun, tests - RECENT) : tests, self.member], 0)
 
     @cached_property
     def worst(self) -> np.ndarray:

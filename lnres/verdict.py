@@ -385,16 +385,22 @@ class TooLow(Kind):
 class Stale(Kind):
     """Tests go wrong only for what BatchNorm remembers: with the test batch's own statistics they go well."""
 
+    @staticmethod
+    def both(now) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracy with the batch's own statistics and with those remembered, of the last few tests."""
+        return now.tested_lately("acc_batch", PATIENCE), now.tested_lately("acc_test", PATIENCE)
+
     def holds(self, now):
-        own, remembered = now.tested("acc_batch"), now.tested("acc_test")
-        return (own - remembered > STALE) & (now.gained > GAINED) & (now.test_step >= PATIENCE)
+        own, remembered = self.both(now)
+        return (own - remembered > STALE) & (now.gained > GAINED)
 
     def sentence(self, told):
-        own, remembered = (float(mean(self.now.tested(name)[told])) for name in ("acc_batch", "acc_test"))
-        return f"Stale BatchNorm: {remembered:.0%} right in tests, {own:.0%} with the batch's own statistics."
+        own, remembered = (float(mean(accuracy[told])) for accuracy in self.both(self.now))
+        tested = f"{remembered:.0%} right in the last tests"
+        return f"Stale BatchNorm: {tested}, {own:.0%} with the batch's own statistics."
 
     def numbers(self, told):
-        own, remembered = self.now.tested("acc_batch")[told], self.now.tested("acc_test")[told]
+        own, remembered = (accuracy[told] for accuracy in self.both(self.now))
         return [
             share("gain of test accuracy from the batch's own statistics", own - remembered, STALE),
             share("test accuracy, remembered statistics", remembered),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,16 @@ def test_from_outside_an_error_shows_no_traceback():
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    """As with head: neither a word nor a status that says something is wrong."""
+    gone, output = os.pipe()
+    os.close(gone)
+    words = [sys.executable, "-m", "lnres", "probe", *SMALL]
+    done = subprocess.run(words, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, check=False)
+    os.close(output)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["probe", "--help"], ["bench", "--help"]])

@@ -18,6 +18,7 @@ from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, SCHEDULES
 from lnres.registry import Registry
 from lnres.residuals import RESIDUALS
+from lnres.train import Run
 
 REGISTRIES = [
     NORMS, PLACEMENTS, RESIDUALS, ACTIVATIONS, INITS, OPTIMIZERS, SCHEDULES, MODELS, DATA, SCALERS, STREAMS,
@@ -313,6 +314,20 @@ def test_a_change_beyond_the_cost_limit_is_refused():
 def test_cost_grows_with_every_factor(factor):
     assert Experiment(**factor).cost()[0] == 2 * Experiment().cost()[0]
     assert Experiment(**factor).cost()[1] > 1.2 * Experiment().cost()[1]
+
+
+@pytest.mark.parametrize(("model", "stages"), [*((model, 1) for model in MODELS), ("conv", 2), ("conv", 3)])
+def test_cost_counts_the_weights_there_are(model, stages):
+    """Of one example: weights, gradient, two moments and what is copied weigh more than the stream."""
+    e = Experiment(model=model, stages=stages, depth=3, width=16, seeds=1, batch=1)
+    count = sum(value.numel() for name, (value, _) in Run(e).weights.named().items() if "blocks" in name)
+    assert 4 * 4 * count < e.cost()[1] < 4 * 15 * count
+
+
+def test_halving_an_image_and_doubling_its_features_costs_the_same_and_keeps_less():
+    one, three = (Experiment(model="conv", stages=n, depth=3, batch=256) for n in (1, 3))
+    assert one.cost()[0] == three.cost()[0]
+    assert one.cost()[1] > three.cost()[1]
 
 
 def test_what_the_lab_starts_with_is_affordable():

@@ -7,7 +7,7 @@ from rows import fitting
 from torch.nn import functional as F
 from torch.optim import lr_scheduler as torch_schedules
 
-from lnres.experiment import Experiment
+from lnres.experiment import FIELDS, Experiment
 from lnres.layers import Dropout, Weights
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -223,6 +223,15 @@ def test_nothing_is_dropped_in_evaluation(knob):
     assert torch.equal(run.test()[0], expected)
 
 
+def test_a_dropped_branch_without_a_skip_leaves_nothing():
+    run = run_of(drop_path=0.5, batch=64, residual="none")
+    run.weights.live = {"drop_path": 0.5}
+    h = run.model.blocks[0](run.model.enter(run.batches(0, 64)[0]))
+    gone = (h == 0).all(-1)
+    assert 0.3 < float(gone.float().mean()) < 0.7
+    assert "without a skip" in FIELDS["drop_path"].metadata["about"]
+
+
 def test_a_dropped_branch_leaves_its_skip():
     """An example whose branch is dropped keeps its state, the others' branches count more."""
     run = run_of(drop_path=0.5, batch=64)
@@ -307,6 +316,10 @@ REFUSED = [
     (
         {"model": "gru", "norm": "rms", "placement": "activated", "zero_last": True},
         r"zero_last=true: the branch starts at zero, .*1/√ε at every time step; choose placement=pre",
+    ),
+    (
+        {"model": "conv", "stages": 3, "depth": 3, "width": 512},
+        r"stages=3: width=512 doubles to 2048 features; the limit is 1024: choose width=256 or less",
     ),
     ({"model": "gru", "data": "wine"}, r"model='gru': wine has 13 features, .*choose data=digits"),
 ]

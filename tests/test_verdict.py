@@ -309,6 +309,18 @@ def test_tests_with_the_batch_s_own_statistics_are_recorded_where_a_norm_remembe
         assert not np.array_equal(arrays["loss_batch"], arrays["loss_test"])
 
 
+def test_one_test_between_two_that_went_well_is_not_all_that_is_told():
+    """As on a stream that drifts in waves: what BatchNorm remembers fits every other test."""
+    record = numbers(0.1, 0.97, steps=300)
+    tests = np.array([0, 20, 50, 100, 200])
+    right = np.array([0.1, 0.1, 0.96, 0.36, 0.96])[:, None].repeat(2, 1)
+    record.extend({"test_step": tests, "acc_test": right, "acc_batch": np.full((5, 2), 0.96)})
+    for step in (100, 200):
+        assert verdict(record, step).kind == "stale"
+    assert verdict(record).sentence.startswith("Stale BatchNorm: 76% right in the last tests, 96% with")
+    assert verdict(record, 60).kind == "healthy"
+
+
 def test_tests_leave_what_a_norm_remembers_alone():
     watched, blind = Run(Experiment(**SMALL)), Run(Experiment(**SMALL, record_every=0))
     for _ in range(12):

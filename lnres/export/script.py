@@ -88,7 +88,7 @@ class Words:
         self.row = {name: FIELDS[name].metadata["registry"][value] for name, value in named.items()}
         model = PARTS["model"][e.model]
         images = model.axis == 1
-        self.leaves = MODELS[e.model].make.leaves(e) // e.width
+        self.leaves = MODELS[e.model].make.widths(e)[-1] // e.width
         self.near, self.wide = ("n_in", "n") if self.leaves > 1 else ("WIDTH", "WIDTH")
         self.known = {
             "e": e,
