@@ -15,15 +15,24 @@ import numpy as np
 def experiment_of(pairs: list[str], **options):
     """An experiment from ``key=value`` words."""
     from lnres.experiment import Experiment  # after the parser: --help should not wait for torch
-    from lnres.tables import read_csv
 
     for pair in pairs:
         if "=" not in pair:
             raise ValueError(f"{pair!r}: write key=value, as in depth=32")
-    values = dict(pair.split("=", 1) for pair in pairs)
-    if (path := Path(values.get("data", ""))).suffix == ".csv":
-        values["data"] = read_csv(path.read_bytes()).enrol()
+    values = dict(own(pair).split("=", 1) for pair in pairs)
     return Experiment.parse(values | {name: value for name, value in options.items() if value is not None})
+
+
+def own(pair: str) -> str:
+    """A setting; where it is a CSV file of one's own, the file is read and the setting names its table."""
+    from lnres.tables import read_csv
+
+    name, _, value = pair.partition("=")
+    return (
+        f"data={read_csv(Path(value).read_bytes()).enrol()}"
+        if name == "data" and value.endswith(".csv")
+        else pair
+    )
 
 
 def plain(array: np.ndarray) -> list:
@@ -93,7 +102,7 @@ def records_of(words: list[str]) -> list:
                 f"{word!r}: write key=value, as in depth=32, or a file that ends in .safetensors"
             )
     if settings or not words:
-        scene = Scene.parse("&".join(settings))
+        scene = Scene.parse("&".join(map(own, settings)))
         records += [Record({"experiment": e.link()}) for e in scene.experiments]
     if len(records) > MOST:
         raise ValueError(f"here are {len(records)} configurations; up to {MOST} can be compared")

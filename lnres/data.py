@@ -62,7 +62,8 @@ class Table:
     """A data set before it is split: its shape, known before it is loaded, and how it is loaded.
 
     ``func`` returns x (examples, features) and the classes (examples,), or None where the input is its own
-    target. ``slack`` is added to the std of each feature by the z-score.
+    target. ``slack`` is added to the std of each feature by the z-score. ``label`` is
+    the column of the classes in a file of one's own.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Table:
     train: int
     test: int
     slack: float = 0.0
+    label: str = ""
 
     @property
     def goal(self) -> type[Classify] | type[Reproduce]:

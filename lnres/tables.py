@@ -58,7 +58,10 @@ class Own:
         if self.name not in DATA:
             rows, features = self.x.shape
             test = round(rows * TEST_SHARE)
-            table = Table(self.name, lambda: (self.x, self.y), features, len(self.classes), rows - test, test)
+            table = Table(
+                self.name, lambda: (self.x, self.y), features, len(self.classes), rows - test, test,
+                label=self.label,
+            )  # fmt: skip
             said = (
                 f"{rows:,} rows, {features} features, {len(self.classes)} classes; {test:,} are for testing."
             )

@@ -16,6 +16,7 @@ from lnres.export.script import script
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.residuals import RESIDUALS
+from lnres.tables import read_csv
 from lnres.train import Run
 
 # A group of few numbers can be nearly constant; a recurrence multiplies the rounding of its 1/σ step by step.
@@ -109,6 +110,16 @@ FURTHER = [
 @pytest.mark.parametrize("settings", FURTHER, ids=lambda settings: " ".join(map(str, settings)))
 def test_every_other_setting(settings):
     follows(experiment(**settings))
+
+
+@pytest.mark.parametrize("classes", [["no", "yes", "maybe"], [3, 10, 2]], ids=["words", "numbers"])
+def test_a_table_of_ones_own(classes, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = [f"{a:.3f}; {b:.3f};{classes[i % 3]};{i % 7}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
+    table = "\n".join(["a;b;kind;c", *rows])
+    (tmp_path / "table.csv").write_text(table)
+    monkeypatch.chdir(tmp_path)
+    follows(experiment(data=read_csv(table.encode(), "kind").enrol()))
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if MODELS[model].make.recurrent])

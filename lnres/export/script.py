@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import jinja2
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SHIFTS
 from lnres.experiment import FIELDS, Experiment, read_changes
-from lnres.export.parts import PARTS
+from lnres.export.parts import OWN, PARTS
 from lnres.layers import ACTIVATIONS, second_moment
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -100,9 +101,10 @@ class Words:
             "wide": self.wide,
             "per_feature": f"({self.wide}, 1, 1)" if images else f"({self.wide},)",
             "gate": "self.gate(x.movedim(1, -1)).movedim(-1, 1)" if images else "self.gate(x)",
+            "label": json.dumps(self.table.label, ensure_ascii=False),
             "slack": f" + {self.table.slack}" if self.table.slack else "",
         }
-        self.part = {name: self.filled(PARTS[name][value]) for name, value in named.items()}
+        self.part = {name: self.filled(PARTS[name].get(value, OWN)) for name, value in named.items()}
         self.model = self.part["model"]
         self.slots = (
             PLACEMENTS[e.placement].make if e.norm != "none" and self.kind.over != "w" else frozenset()
