@@ -266,6 +266,14 @@ class Experiment:
         return self.positions if MODELS[self.model].make.recurrent else 0
 
     @property
+    def scale_invariant(self) -> bool:
+        """Whether a norm that divides by a size stands right behind every linear map of the branches."""
+        slots, model = PLACEMENTS[self.placement].make, MODELS[self.model].make
+        behind = {"inner"} if self.layers == 1 else {"inner", "branch"}
+        sized = NORMS[self.norm].make.over not in ("", "w")
+        return sized and behind <= slots and model.sublayers == 1 and not model.recurrent
+
+    @property
     def member_seeds(self) -> range:
         """The seeds of the S members."""
         return range(self.seed, self.seed + self.seeds)

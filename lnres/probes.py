@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from lnres.layers import Weights
-from lnres.record import HIST_BINS, HIST_REACH
+from lnres.record import GRAD_DECADES, HIST_BINS, HIST_REACH
 
 HIST_VALUES = 1024
 """A block's histogram takes the first examples of the batch until all members together have this many
 values: enough to see a shape, where counting all of them would cost more than the training step."""
-GRAD_DECADES = -12, 4
-"""Range of log10 of a gradient's entries in ``grad_hist``."""
 CACHE = 2**19
 """Elements that are measured at a time: a few calls for the whole stream, and no more than a cache holds."""
 TINY = 1.2e-38

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 # Each array grows by one row per tick of one of four clocks; the clock's own array holds the steps.
 CLOCKS = {
-    "step": ("loss_train", "acc_train", "loss_online", "acc_online"),
+    "step": ("loss_train", "acc_train", "loss_online", "acc_online", "lr"),
     "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch", "regions"),
     "plane_step": ("plane_x", "plane_y", "point_x", "point_y", "point_class"),
     "probe_step": (
@@ -23,6 +23,8 @@ CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *
 
 # Values are counted on an asinh scale: linear near 0, logarithmic beyond 1, with a bin below and one above.
 HIST_BINS, HIST_REACH = 64, 8.0
+GRAD_DECADES = -12, 4
+"""Range of log10 of a gradient's entries in ``grad_hist``, in as many bins."""
 
 # Regions of the plane are bytes: the class, and within it so many levels of certainty.
 PLANE_CLASSES, PLANE_LEVELS = 10, 25
@@ -99,11 +101,9 @@ class Record:
         self.events += (header or {}).get("events", [])
 
     def since(self, have: Mapping[str, int], names=None) -> dict[str, np.ndarray]:
-        """The rows beyond ``have`` (clock -> rows), of all arrays or of those named."""
+        """The rows beyond ``have`` (array -> rows), of all arrays or of those named."""
         return {
-            name: self[name][have.get(CLOCK_OF[name], 0) :]
-            for name in self._rows
-            if names is None or name in names
+            name: self[name][have.get(name, 0) :] for name in self._rows if names is None or name in names
         }
 
     def until(self, step: int) -> "Record":

@@ -116,7 +116,7 @@ class Run:
             arrays |= {f"{what}_{name}": nothing for what in ("loss", "acc") for name in names}
         else:
             arrays |= self._update(Tape() if seen else None)
-        arrays["step"] = torch.tensor(t)
+        arrays |= {"step": torch.tensor(t), "lr": torch.full((e.seeds,), learning_rate(t, e))}
         self.step += 1
         events, self._events = self._events, []
         return {name: to_numpy(value)[None] for name, value in arrays.items()}, {"events": events}

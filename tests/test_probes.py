@@ -14,8 +14,8 @@ from lnres.experiment import Experiment
 from lnres.layers import ACTIVATIONS, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
-from lnres.probes import GRAD_DECADES, HIST_VALUES
-from lnres.record import CLOCK_OF, CLOCKS, HIST_BINS, HIST_REACH
+from lnres.probes import HIST_VALUES
+from lnres.record import CLOCK_OF, CLOCKS, GRAD_DECADES, HIST_BINS, HIST_REACH
 from lnres.residuals import RESIDUALS
 from lnres.train import Run, probe
 
@@ -313,6 +313,7 @@ def test_a_step_that_is_not_recorded_measures_nothing():
         "step",
         "loss_train",
         "acc_train",
+        "lr",
     }
 
 

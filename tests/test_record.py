@@ -82,13 +82,13 @@ def test_last_step_is_the_last_one_seen():
     assert [whole(FRAMES[:k]).last_step for k in (1, 2, 150)] == [0, 1, 149]
 
 
-@pytest.mark.parametrize("have", [{}, {"step": 10}, {"step": 10, "probe_step": 4, "test_step": 1}])
+@pytest.mark.parametrize("have", [{}, {"step": 10}, {"step": 10, "cosine": 4, "loss_test": 1}])
 def test_since_gives_the_rows_that_are_missing(have):
     record = whole()
     new = record.since(have)
     assert set(new) == set(record)
     for name, rows in new.items():
-        assert np.array_equal(rows, record[name][have.get(CLOCK_OF[name], 0) :], equal_nan=True)
+        assert np.array_equal(rows, record[name][have.get(name, 0) :], equal_nan=True)
 
 
 def test_a_reader_that_asks_for_what_is_missing_ends_with_everything():
@@ -96,7 +96,7 @@ def test_a_reader_that_asks_for_what_is_missing_ends_with_everything():
     for i, frame in enumerate(FRAMES):
         record.extend(*frame)
         if i % 7 == 0 or i == len(FRAMES) - 1:
-            copy.extend(record.since({clock: copy.rows(clock) for clock in CLOCKS}))
+            copy.extend(record.since({name: copy.rows(name) for name in CLOCK_OF}))
     assert equal(record, copy)
 
 

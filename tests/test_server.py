@@ -112,10 +112,10 @@ def caught_up(socket, lockstep, have=None, version=None, **pull):
         for name, array in arrays.items():
             pieces.setdefault(name, []).append(array)
         for i, run in enumerate(header["runs"]):
-            mine = have.setdefault(run["id"], dict.fromkeys(CLOCKS, 0) | {"events": 0})
+            mine = have.setdefault(run["id"], {})
             mine["events"] = len(lockstep.runs[i].record.events)
-            for clock in CLOCKS:
-                mine[clock] += len(arrays.get(f"{i}/{clock}", ()))
+            for name in lockstep.runs[i].record:
+                mine[name] = mine.get(name, 0) + len(arrays.get(f"{i}/{name}", ()))
         version = header["version"]
         if all(mine["probe_step"] == run.record.rows("probe_step")
                for run in lockstep.runs for mine in [have[run.id]]):  # fmt: skip
@@ -242,16 +242,38 @@ def test_two_pulls_at_once_get_a_sentence(talk, lockstep):
 def test_the_first_answer_carries_the_scene_and_the_next_does_not(talk, lockstep):
     _, first = asked(talk)
     assert [config["letter"] for config in first["scene"]["configs"]] == ["A", "B"]
-    assert set(first["scene"]["figures"]) == set(FIGURES)
+    assert first["scene"]["known"] == list(FIGURES)
+    assert set(first["scene"]["panels"]) < set(first["scene"]["figures"]) < set(FIGURES)
     assert "scene" not in asked(talk, version=first["version"])[1]
 
 
-def test_gradients_through_time_are_shown_where_there_is_time(talk, lockstep):
+@pytest.mark.parametrize(
+    ("figure", "settings"),
+    [
+        ("time_gradients", {"model": "lstm"}),
+        ("boundary", {"data": "spirals"}),
+        ("effective_lr", {"layers": 1, "placement": "inner"}),
+    ],
+)
+def test_a_figure_can_be_chosen_where_it_applies(talk, lockstep, figure, settings):
     _, first = asked(talk)
-    assert ["gradients"] in first["scene"]["panels"]
-    lockstep.set([Experiment(model="lstm", depth=1, width=4), Experiment(depth=1, width=4)])
+    assert figure not in first["scene"]["figures"]
+    lockstep.set([Experiment(depth=1, width=4, **settings), Experiment(depth=1, width=4)])
     _, second = asked(talk)
-    assert ["gradients", "time_gradients"] in second["scene"]["panels"]
+    assert figure in second["scene"]["figures"]
+    assert len(second["scene"]["panels"]) == 4
+
+
+def test_an_array_asked_for_later_comes_whole(talk, lockstep):
+    train(lockstep, 30)
+    _, _, have, _ = caught_up(talk, lockstep)
+    train(lockstep, 5)
+    names = [*PULL["names"], "cosine"]
+    arrays, _, _, _ = caught_up(talk, lockstep, have, lockstep.version, names=names)
+    for i, run in enumerate(lockstep.runs):
+        np.testing.assert_array_equal(arrays[f"{i}/cosine"], run.record["cosine"])
+        new = run.record.rows("probe_step") - have[run.id]["grad_norm"]
+        assert len(arrays[f"{i}/grad_norm"]) == len(arrays[f"{i}/act_hist"]) == new
 
 
 def test_new_settings_bring_a_new_scene(talk, lockstep):
@@ -274,8 +296,9 @@ def test_the_answers_of_dropped_connections_add_up_to_the_record(address, lockst
         train(lockstep, steps)
         with connect(f"ws://{address}/lnres/live/{lockstep.token}", origin=f"http://{address}") as socket:
             _, header = asked(socket, have=have, version=None)  # an answer that is lost changes nothing
-            assert held(header) == {run.id: dict.fromkeys((*CLOCKS, "events"), 0) | have.get(run.id, {})
-                                    for run in lockstep.runs}  # fmt: skip
+            for run in lockstep.runs:
+                start = held(header)[run.id]
+                assert start == {name: (have or {}).get(run.id, {}).get(name, 0) for name in start}
             arrays, header, have, _ = caught_up(socket, lockstep, have, version)
         version = header["version"]
         for name, array in arrays.items():
@@ -288,7 +311,7 @@ def test_the_answers_of_dropped_connections_add_up_to_the_record(address, lockst
 
 
 def test_twenty_dense_steps_of_two_runs_of_32_blocks_come_in_8_kilobytes_each(talk, lockstep):
-    figures = [FIGURES[name].make([Config(i, "", 32, 4) for i in (0, 1)]) for name in FIGURES]
+    figures = [FIGURES[name].make([Config(i, "", 32, 4) for i in (0, 1)]) for name in server.PANELS]
     train(lockstep, 20)
     arrays, _, _, sizes = caught_up(talk, lockstep, version=lockstep.version, names=sorted(names_in(figures)))
     assert arrays["1/grad_norm"].shape == (20, 33, 4)
@@ -310,7 +333,7 @@ def test_a_player_that_is_far_behind_catches_up_in_one_answer(talk, lockstep):
 
 def test_a_client_that_claims_more_than_there_is_gets_nothing_and_no_harm(talk, lockstep):
     train(lockstep, 2)
-    have = {run.id: dict.fromkeys(CLOCKS, 10**9) | {"events": 10**9} for run in lockstep.runs}
+    have = {run.id: dict.fromkeys(CLOCK_OF, 10**9) | {"events": 10**9} for run in lockstep.runs}
     arrays, header = asked(talk, have=have)
     assert not arrays
     assert all(start["step"] == 2 for start in held(header).values())

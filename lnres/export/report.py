@@ -29,12 +29,14 @@ def report(records: Sequence[Record]) -> str:
     scene = Scene([experiment_of(record) for record in records])
     first, *others = scene.experiments
     configs = [
-        Config(i, e.label([other for other in scene.experiments if other != e]), e.blocks, e.seeds)
+        Config.of(i, e.label([other for other in scene.experiments if other != e]), e)
         for i, e in enumerate(scene.experiments)
     ]
     specs = {name: FIGURES[name].make(configs) for name in FIGURES}
     specs = {
-        name: spec for name, spec in specs.items() if any(n in r for n in _arrays(spec) for r in records)
+        name: spec
+        for name, spec in specs.items()
+        if spec.get("applies", True) and any(n in r for n in _arrays(spec) for r in records)
     }
     figures = {name: _filled(spec, records) for name, spec in specs.items()}
     shared = f"Shared: {', '.join(scene.shared())}." if others and scene.shared() else ""

@@ -21,17 +21,11 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from lnres.engine import local
-from lnres.figures import FIGURES, THEMES, Config, shade, spans
-from lnres.record import CLOCK_OF, CLOCKS, pack
+from lnres.figures import FIGURES, HISTOGRAMS, THEMES, Config, shade, spans
+from lnres.record import CLOCK_OF, pack
 
-PANELS = (
-    ("loss", "accuracy"),
-    ("activations",),
-    ("gradients", "time_gradients"),
-    ("boundary", "gradient_map"),
-)
-NEEDS = {"boundary": "drawable", "time_gradients": "times"}
-"""What an experiment must have for a figure to be shown."""
+PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
+"""What is shown unless the visitor chose otherwise: the first four of these that apply."""
 ASSETS = Path(__file__).parents[2] / "assets"
 FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
@@ -77,22 +71,15 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def panels(runs) -> list[list[str]]:
-    """The figures of each panel, without those whose need no experiment meets."""
-    met = {need for need in NEEDS.values() if any(getattr(run.experiment, need) for run in runs)}
-    return [[figure for figure in panel if NEEDS.get(figure) in {None, *met}] for panel in PANELS]
-
-
 def scene(runs) -> dict:
     """Everything the player draws that does not move: configurations, figures with references, themes."""
-    configs = [
-        Config(i, run.name, run.experiment.blocks, run.experiment.seeds, run.experiment.times)
-        for i, run in enumerate(runs)
-    ]
     from lnres.experiment import FIELDS, Experiment  # torch: the server answers before it is there
     from lnres.scene import Scene
 
     compared = Scene([run.experiment for run in runs])
+    configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(runs)]
+    figures = {name: FIGURES[name].make(configs) for name in FIGURES}
+    figures = {name: spec for name, spec in figures.items() if spec.get("applies", True)}
     return {
         "configs": [
             {
@@ -112,10 +99,11 @@ def scene(runs) -> dict:
             for name in Experiment.live()
         ],
         "figures": {
-            name: FIGURES[name].make(configs) | {"label": FIGURES[name].label, "about": FIGURES[name].about}
-            for name in FIGURES
+            name: spec | {"label": FIGURES[name].label, "about": FIGURES[name].about}
+            for name, spec in figures.items()
         },
-        "panels": panels(runs),
+        "known": list(FIGURES),
+        "panels": [name for name in PANELS if name in figures][:4],
         "themes": THEMES,
     }
 
@@ -135,16 +123,18 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
     arrays, shapes, runs, whole = {}, {}, [], True
     for i, run in enumerate(lockstep.runs):
         record, known = run.record, pull["have"].get(run.id, {})
-        have = {clock: min(known.get(clock, 0), record.rows(clock)) for clock in CLOCKS}
+        have = {name: min(known.get(name, 0), record.rows(name)) for name in names if name in record}
         rows = {name: array for name, array in record.since(have, names).items() if len(array)}
-        if "act_hist" in rows:
-            rows["act_hist"] = shade(rows["act_hist"])
-        kept = _fitting(rows, ROOM / len(lockstep.runs))
+        for name in rows.keys() & set(HISTOGRAMS):
+            rows[name] = shade(rows[name])
+        front = have.get("probe_step", 0)  # an array that was not asked for before starts further back
+        level = {name: array for name, array in rows.items() if have[name] == have[CLOCK_OF[name]]}
+        kept = _fitting(level, ROOM / len(lockstep.runs))
+        whole &= len(rows.get("probe_step", ())) <= kept
         for name, array in rows.items():
             if CLOCK_OF[name] == "probe_step":
-                whole &= len(array) <= kept
-                array = array[:kept]
-            if name == "act_hist":
+                array = array[: max(0, front + kept - have[name])]
+            if name in HISTOGRAMS:
                 shapes[f"{i}/{name}"] = array.shape
                 array = spans(array)
             arrays[f"{i}/{name}"] = array
@@ -261,10 +251,11 @@ async def live(socket: WebSocket) -> None:
     pulls: asyncio.Queue[dict] = asyncio.Queue(1)
 
     async def feed() -> None:
-        seen, sent = 0, 0.0
+        seen, sent, names = 0, 0.0, []
         while True:
             pull = await pulls.get()
-            if pull["version"] == lockstep.version:
+            asked_before, names = names, pull["names"]
+            if pull["version"] == lockstep.version and names == asked_before:
                 seen = await lockstep.news(seen, PATIENCE)
             # New runs answer a hand: they need not wait for the pace.
             while pull["version"] == lockstep.version and (rest := sent + PACE - time.monotonic()) > 0:
