@@ -28,9 +28,8 @@ function spread(told, shape) {
   return { shape, values };
 }
 
-const CLOCKS = ["step", "probe_step", "test_step", "plane_step"];
 const clockOf = (name) =>
-  name === "step" || /^(loss|acc)_(train|online)$/.test(name) ? "step"
+  name === "step" || /^(loss|acc)_(train|online)$|^lr$/.test(name) ? "step"
   : name === "test_step" || /^(loss|acc)_(test|batch)$|^regions$/.test(name) ? "test_step"
   : /^(plane|point)_/.test(name) ? "plane_step"
   : "probe_step";
@@ -44,7 +43,7 @@ export class Record {
     return this.arrays[name]?.rows ?? 0;
   }
 
-  /** Append rows that start at row `have` of their clock; how many are missing in between is returned. */
+  /** Append rows that start at row `have` of the array; how many are missing in between is returned. */
   extend(name, { shape, values }, have = this.rows(name)) {
     const width = shape.slice(1).reduce((a, b) => a * b, 1);
     const mine = (this.arrays[name] ??= {
@@ -86,21 +85,39 @@ export class Record {
     return this.rows("step") ? this.arrays.step.values[this.rows("step") - 1] : -1;
   }
 
+  /** How many rows of each array, and how many events, there are. */
   get have() {
-    const counts = CLOCKS.map((clock) => [clock, this.rows(clock)]);
+    const counts = Object.entries(this.arrays).map(([name, { rows }]) => [name, rows]);
     return { ...Object.fromEntries(counts), events: this.events.length };
   }
 }
 
 // ---------------------------------------------------------------------------------------------- the grammar
-// The same as lnres/figures.py: a node {ref}, {say}, {range} ... becomes what it names.
+// The same as lnres/figures/grammar.py: a node {ref}, {say}, {range} ... becomes what it names.
 
+/** Of the first `n` entries of `cells`, all finite. */
 const OVER = {
-  mean: { start: 0, add: (sum, v) => sum + v, end: (sum, n) => sum / n },
-  gmean: { start: 0, add: (sum, v) => sum + Math.log(v), end: (sum, n) => Math.exp(sum / n) },
-  low: { start: Infinity, add: Math.min, end: (v) => v },
-  high: { start: -Infinity, add: Math.max, end: (v) => v },
+  mean: (cells, n) => sum(cells, n) / n,
+  gmean: (cells, n) => Math.exp(sum(cells, n, Math.log) / n),
+  low: (cells, n) => cells.subarray(0, n).reduce((a, b) => Math.min(a, b)),
+  high: (cells, n) => cells.subarray(0, n).reduce((a, b) => Math.max(a, b)),
+  below: (cells, n, t) => OVER.mean(cells, n) - reach(cells, n, t),
+  above: (cells, n, t) => OVER.mean(cells, n) + reach(cells, n, t),
 };
+const OPS = { less: (a, b) => a - b, per: (a, b) => a / b, times: (a, b) => a * b };
+const EDGES = { band: ["low", "high"], interval: ["below", "above"] };
+
+function sum(cells, n, of = (v) => v) {
+  let total = 0;
+  for (let i = 0; i < n; i++) total += of(cells[i]);
+  return total;
+}
+
+/** How far the interval of a mean reaches to each side: Student's t times its standard error. */
+function reach(cells, n, t) {
+  const mean = OVER.mean(cells, n);
+  return t[n - 2] * Math.sqrt(sum(cells, n, (v) => (v - mean) ** 2) / (n - 1) / n);
+}
 
 function thinned(rows, most) {
   let stride = 1;
@@ -117,24 +134,50 @@ function gridded(last, most) {
   return Array.from({ length: Math.floor(last / stride) + 1 }, (_, i) => i * stride);
 }
 
-/** One row of an array, floored, reduced over its last axis and scaled as the reference says. */
-function rowOf(ref, array, row) {
-  const cells = array.values.subarray(row * array.width, (row + 1) * array.width);
-  if (ref.ref === "act_hist") return Float32Array.from(cells, (byte) => (byte / 255) ** 2);
-  const members = ref.over ? array.shape.at(-1) : 1;
-  const { start, add, end } = OVER[ref.over ?? "mean"];
-  const floor = ref.floor ?? -Infinity;
+const scratch = new Float64Array(1024); // more than there are members
+
+/** One row of an array, member by member, as the reference treats each on its own. */
+function cellsOf(ref, array, row) {
+  const { values, width } = array;
+  const from = row * width;
+  const cells = Float64Array.from(values.subarray(from, from + width));
+  if (ref.ref.endsWith("_hist")) return cells.map((byte) => (byte / 255) ** 2);
+  if (ref.recent > 1) {
+    for (let i = 0; i < width; i++) {
+      let n = 0;
+      for (let k = Math.max(0, row + 1 - ref.recent); k <= row; k++) {
+        if (Number.isFinite(values[k * width + i])) scratch[n++] = values[k * width + i];
+      }
+      cells[i] = n ? OVER.mean(scratch, n) : NaN;
+    }
+  }
+  if ("floor" in ref) for (let i = 0; i < width; i++) if (cells[i] < ref.floor) cells[i] = ref.floor;
+  return ref.log ? cells.map(Math.log10) : cells;
+}
+
+/** One row of an array, combined with its operand and reduced over the members as the reference says. */
+function rowOf(ref, records, row) {
+  const record = records[ref.run];
+  const array = record.arrays[ref.ref];
+  let cells = cellsOf(ref, array, row);
+  const members = array.shape.at(-1) ?? 1;
+  if (ref.with) {
+    const operand = { run: ref.run, power: 1, ...ref.with };
+    const other = records[operand.run];
+    const there = other.arrays[operand.ref];
+    const at = there ? other.last(clockOf(operand.ref), record.arrays[clockOf(ref.ref)].values[row]) : -1;
+    const theirs = at < 0 || at >= there.rows ? [NaN] : cellsOf(operand, there, at);
+    const mine = cells;
+    cells = Float64Array.from({ length: Math.max(mine.length, theirs.length) }, (_, i) =>
+      OPS[operand.op](mine[i % mine.length], theirs[i % theirs.length] ** operand.power));
+  }
+  if ("scale" in ref) cells = cells.map((v) => v * ref.scale);
+  if (!ref.over || ref.over === "each") return cells;
   const out = new Float64Array(cells.length / members);
   for (let i = 0; i < out.length; i++) {
-    let total = start;
-    let count = 0;
-    for (let j = i * members; j < (i + 1) * members; j++) {
-      if (!Number.isFinite(cells[j])) continue;
-      total = add(total, Math.max(cells[j], floor));
-      count++;
-    }
-    const value = count ? end(total, count) : NaN;
-    out[i] = ref.log ? Math.log10(value) : value;
+    let n = 0;
+    for (let j = i * members; j < (i + 1) * members; j++) if (Number.isFinite(cells[j])) scratch[n++] = cells[j];
+    out[i] = n ? OVER[ref.over](scratch, n, ref.t) : NaN;
   }
   return out;
 }
@@ -144,35 +187,37 @@ function transposed(rows, width) {
   return Array.from({ length: width }, (_, i) => Float64Array.from(rows, (row) => row[i]));
 }
 
-function arrayOf(ref, record, step) {
-  if (ref.over === "band") {
-    const [low, high] = ["low", "high"].map((over) => arrayOf({ ...ref, over }, record, step));
+/** Columns of rows one after another, with a gap behind each. */
+function apart(rows) {
+  return Array.from(rows[0] ?? [], (_, i) => [...rows.map((row) => row[i]), NaN]).flat();
+}
+
+function arrayOf(ref, records, step) {
+  if (EDGES[ref.over]) {
+    const [low, high] = EDGES[ref.over].map((over) => arrayOf({ ...ref, over }, records, step));
     return [...low, ...high.reverse()];
   }
   if (ref.loop) {
-    const there = [...arrayOf({ ...ref, loop: false }, record, step)];
+    const there = [...arrayOf({ ...ref, loop: false }, records, step)];
     return [...there, ...there.reverse()];
   }
+  if (ref.each) {
+    const there = arrayOf({ ...ref, each: 0 }, records, step);
+    return there.length ? Array.from({ length: ref.each }, () => [...there, NaN]).flat() : [];
+  }
+  const record = records[ref.run];
   const array = record.arrays[ref.ref];
   const clock = clockOf(ref.ref);
-  if (!array?.rows) return [];
-  if (ref.at === "events") {
-    return record.events.map((event) => {
-      let row = record.last(clock, event.step);
-      if (row < 0) return NaN;
-      while (row > 0 && !Number.isFinite(rowOf(ref, array, row)[0])) row--;
-      return rowOf(ref, array, row)[0];
-    });
-  }
+  if (!array?.rows || array.rows < record.rows(clock)) return []; // a panel just opened waits for its past
   if (ref.at === "frame") {
     const row = record.last(clock, step);
     if (row < 0) return [];
-    const cells = rowOf(ref, array, row);
-    const shape = ref.over ? array.shape.slice(0, -1) : array.shape;
-    if (shape.length < 2) return cells;
-    const wide = shape[1];
-    const blocks = Array.from({ length: shape[0] }, (_, i) => cells.subarray(i * wide, (i + 1) * wide));
-    return transposed(blocks, wide);
+    const cells = rowOf(ref, records, row);
+    const shape = OVER[ref.over] ? array.shape.slice(0, -1) : array.shape;
+    if (shape.length < 2 && ref.over !== "each") return cells;
+    const wide = shape.at(-1);
+    const blocks = Array.from({ length: cells.length / wide }, (_, i) => cells.subarray(i * wide, (i + 1) * wide));
+    return ref.over === "each" ? apart(blocks) : transposed(blocks, wide);
   }
   let kept = thinned(array.rows, ref.thin ?? array.rows);
   if (ref.grid) {
@@ -180,8 +225,17 @@ function arrayOf(ref, record, step) {
     if (ref.ref === clock) return ticks;
     kept = ticks.map((tick) => Math.max(0, record.last(clock, tick)));
   }
-  const rows = kept.map((row) => rowOf(ref, array, row));
+  if (ref.ref === clock) return Float64Array.from(kept, (row) => array.values[row]);
+  const rows = kept.map((row) => rowOf(ref, records, row));
+  if (ref.over === "each") return apart(rows);
   return array.shape.length > 1 ? transposed(rows, rows[0].length) : Float64Array.from(rows, ([v]) => v);
+}
+
+/** What the interval of a mean at the step looked at says; nothing where there is none. */
+function realOf(ref, records, step) {
+  const ends = arrayOf({ ...ref, at: "frame", over: "interval" }, records, step);
+  if (!ends.length || !ends.every(Number.isFinite)) return "";
+  return ends.every((end) => end > 0) || ends.every((end) => end < 0) ? "real" : "not shown";
 }
 
 function rangeOf(ask, traces, before) {
@@ -190,20 +244,23 @@ function rangeOf(ask, traces, before) {
     for (const cell of cells) {
       if (typeof cell === "object") take(cell);
       else if (!ask.log) Number.isFinite(cell) && values.push(cell);
-      else if (cell > 0 && cell < Infinity) values.push(Math.log10(cell));
+      else if (cell > (ask.above ?? 0) && cell < Infinity) values.push(Math.log10(cell));
     }
   };
   for (const trace of traces) if (trace.visible && trace[ask.range]) take(trace[ask.range]);
   if (!values.length) return [-ask.least, 0];
   const sorted = Float64Array.from(values).sort();
   const last = sorted.length - 1;
-  const [low, high] = ask.quantiles;
-  const bottom = Math.floor(sorted[Math.floor(low * last)] / ask.snap) * ask.snap;
-  const top = Math.ceil(sorted[Math.ceil(high * last)] / ask.snap) * ask.snap;
+  const [from, to] = ask.quantiles;
+  const low = Math.min(sorted[Math.floor(from * last)], ask.around ?? Infinity);
+  const high = Math.max(sorted[Math.ceil(to * last)], ask.around ?? -Infinity);
+  const snap = ask.snap ?? 10 ** Math.floor(Math.log10(Math.max(high - low, ask.least))) / 2;
+  const bottom = Math.floor(low / snap) * snap;
+  const top = Math.ceil(high / snap) * snap;
   const range = [Math.min(bottom, top - ask.least), top];
   // A range that was a little wider stays, so that the axis does not jitter with every frame.
   const slack = before ? before[1] - before[0] - (range[1] - range[0]) : Infinity;
-  return before && before[0] <= range[0] && range[1] <= before[1] && slack <= ask.snap ? before : range;
+  return before && before[0] <= range[0] && range[1] <= before[1] && slack <= snap ? before : range;
 }
 
 /**
@@ -218,7 +275,8 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
   const resolve = (node) => {
     if (node === null || typeof node !== "object") return node;
     if (Array.isArray(node)) return node.map(resolve);
-    if ("ref" in node) return arrayOf(node, records[node.run], now);
+    if ("ref" in node) return arrayOf(node, records, now);
+    if ("real" in node) return realOf(node.real, records, now);
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
       const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
@@ -257,6 +315,9 @@ function namesIn(node, names = new Set()) {
 
 const PERIOD = 100; // ms between two paints
 const [SLOT, FIRST] = [95, 40]; // ms that a paint may take, and the first one of new runs
+const CHIPS = ["step", "acc_train", "acc_test"]; // what is shown whatever the panels are
+const MOST = 8; // panels
+const REPLAYS = [5, 20, 100, 500]; // recorded steps shown per second
 const SPEEDS = [["1 step/s", 1], ["5 steps/s", 5], ["20 steps/s", 20], ["max", 0]];
 const DASHES = { solid: "", dash: "7 4", dot: "1.5 3.5", dashdot: "7 3 1.5 3" };
 const ICONS = {
@@ -264,6 +325,11 @@ const ICONS = {
   pause: "M6 4.5h4.5v15H6zM13.5 4.5H18v15h-4.5z",
   step: "M5 4.5v15L14.5 12zM16 4.5h3.5v15H16z",
   fork: "M7 3a3 3 0 0 1 1 5.8v6.4a3 3 0 1 1-2 0V8.8A3 3 0 0 1 7 3zm10 0a3 3 0 0 1 1 5.8V10a4 4 0 0 1-4 4H9v-2h5a2 2 0 0 0 2-2V8.8A3 3 0 0 1 17 3z",
+  add: "M11 5h2v6h6v2h-6v6h-2v-6H5v-2h6z",
+  link: "M10 13a4 4 0 0 0 6 .5l3-3a4 4 0 0 0-5.7-5.7l-1.6 1.6 1.4 1.4 1.6-1.6a2 2 0 0 1 2.9 2.9l-3 3a2 2 0 0 1-3-.2zM14 11a4 4 0 0 0-6-.5l-3 3a4 4 0 0 0 5.7 5.7l1.6-1.6-1.4-1.4-1.6 1.6a2 2 0 0 1-2.9-2.9l3-3a2 2 0 0 1 3 .2z",
+  replay: "M4 5l9 7-9 7zM13 5l7 7-7 7z",
+  big: "M4 4h7v2H7.4l4 4L10 11.4l-4-4V11H4zM20 20h-7v-2h3.6l-4-4 1.4-1.4 4 4V13h2z",
+  more: "M5 10.5h3v3H5zM10.5 10.5h3v3h-3zM16 10.5h3v3h-3z",
   reset: "M12 5a7 7 0 1 1-6.6 4.7l1.9.7A5 5 0 1 0 12 7v3.2L7.2 6.1 12 2z",
 };
 
@@ -281,6 +347,16 @@ function h(tag, attributes = {}, ...children) {
 
 const drawing = (viewBox, shape) => h("svg", { viewBox, "aria-hidden": "true" }, shape);
 const icon = (name) => drawing("0 0 24 24", h("path", { d: ICONS[name] }));
+/** What the address of the page says for a name, and the address with other such words. */
+const asked = (name) => new URLSearchParams(location.search).get(name);
+function address(words) {
+  // By hand: URLSearchParams would spell every other parameter anew.
+  const others = location.search.slice(1).split("&").filter((pair) => pair && !(pair.split("=")[0] in words));
+  const said = Object.entries(words).filter(([, value]) => value !== null);
+  const query = [...others, ...said.map(([name, value]) => `${name}=${encodeURIComponent(value)}`)].join("&");
+  return `${location.origin}${location.pathname}${query && `?${query}`}${location.hash}`;
+}
+
 const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)} %` : "–");
 const once = {};
 const fetched = (url, tag, attributes) =>
@@ -295,9 +371,13 @@ class Player {
   state = { playing: false, speed: 0, notice: "" };
   at = null; // the step looked at, null for the latest
   hidden = new Set();
-  charts = []; // { figures, figure, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost }
+  chosen = asked("panels")?.split("-").slice(0, MOST) ?? null; // figures, null for the usual ones
+  big = null; // the chart that has all the room
+  awaiting = /^\d{1,9}$/.test(asked("at") ?? "") ? Number(asked("at")) : null; // the step to look at, once recorded
+  loop = [null, null]; // what a replay stays between
+  charts = []; // { figure, names, frames, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost }
   counts = { painted: 0, asked: 0, bytes: 0, frames: 0, lost: 0, mounts: 0, reconnects: 0, turns: 0 };
-  paints = []; // { at, cost, version, step } of the last paints, in ms of performance.now()
+  paints = []; // { at, cost, version, step, waiting } of the last paints, in ms of performance.now()
   due = 0; // when the next paint may be
   room = SLOT; // ms that the next paint may take
   tries = 0;
@@ -308,7 +388,7 @@ class Player {
     this.build(parent);
     this.connect();
     window.lnres = {
-      stats: () => ({ ...this.counts, paints: [...this.paints] }),
+      stats: () => ({ ...this.counts, paints: [...this.paints], charts: this.charts.map(({ figure, cost }) => [figure, cost]) }),
       state: () => this.told(),
       array: (run, name) => this.runs[run].record.copy(name),
     };
@@ -375,7 +455,7 @@ class Player {
     for (const [name, array] of Object.entries(arrays)) {
       const [index, key] = name.split("/");
       const { record, have } = this.runs[index];
-      this.counts.lost += record.extend(key, array, have[clockOf(key)]);
+      this.counts.lost += record.extend(key, array, have[key]);
     }
     if (this.hasty) header.playing = this.state.playing;
     this.hasty = false;
@@ -383,6 +463,7 @@ class Player {
     this.state = header;
     if (header.scene) this.set(header.scene, header.version);
     this.say(header.notice);
+    if (this.awaiting !== null && this.end > this.awaiting) this.look(this.awaiting);
     if (fresh && !this.begun) {
       this.begun = true;
       this.room = FIRST;
@@ -419,12 +500,19 @@ class Player {
     this.scene = scene;
     this.version = version;
     this.begun = false;
-    this.names = [...namesIn(Object.values(scene.figures))];
-    if (again) this.at = null;
+    const wrong = this.chosen?.find((name) => !scene.known.includes(name));
+    if (wrong !== undefined) {
+      this.chosen = null;
+      this.flash(`panels: ${JSON.stringify(wrong)} is none of them, so the usual ones are shown`, 8000);
+    }
+    if (again) {
+      this.stop();
+      Object.assign(this, { at: null, loop: [null, null] });
+    }
     if (this.branching) this.refresh("shown", version); // the page draws its controls for the new one
     this.branching = false;
     this.fork.hidden = true;
-    this.panels(scene.panels);
+    this.lay();
     this.chips();
     this.size();
   }
@@ -433,6 +521,7 @@ class Player {
     if (this.closed) return;
     const start = performance.now();
     this.theme = this.light() ? "light" : "dark";
+    if (this.searched !== location.search) this.write(); // a rerun of the page writes what it knew
     this.controls();
     // New runs leave the last picture until they have something to show.
     const ready = (chart) => chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
@@ -443,7 +532,7 @@ class Player {
     let { room } = this;
     const mine = due.filter((chart, i) => (room -= chart.cost) >= 0 || i === 0);
     mine.forEach((chart) => this.draw(chart));
-    if (mine.length) this.count(start, mine.length < due.length);
+    if (mine.length) this.count(start, due.length - mine.length);
     if (mine.length < due.length) this.room === FIRST ? this.hurry() : this.schedule();
     this.room = SLOT;
   }
@@ -451,16 +540,15 @@ class Player {
   count(start, waiting) {
     const cost = performance.now() - start;
     this.counts.painted++;
-    this.counts.turns += waiting;
-    this.paints.push({ at: start, cost, version: this.version, step: this.end });
+    this.counts.turns += waiting > 0;
+    this.paints.push({ at: start, cost, version: this.version, step: this.end, waiting });
     if (this.paints.length > 2000) this.paints.splice(0, 1000);
   }
 
   /** Whether a chart would look different if it were drawn now. */
   stale(chart) {
     const spec = this.scene.figures[chart.figure];
-    chart.clocks ??= [...new Set([...namesIn(spec.data)].map(clockOf))];
-    const rows = this.runs.map(({ record }) => chart.clocks.map((clock) => record.rows(clock)));
+    const rows = this.runs.map(({ record }) => chart.names.map((name) => record.rows(name)));
     const hidden = [...this.hidden].sort();
     const { figure, size, zoom } = chart;
     chart.next = JSON.stringify([this.version, figure, rows, hidden, this.theme, size, zoom]);
@@ -484,7 +572,7 @@ class Player {
     const options = { step: this.at, shown, theme, memory: chart.memory };
     const same = chart.next === chart.drawn;
     Object.assign(chart, { drawn: chart.next, at: this.at });
-    if (same && !JSON.stringify(spec.data).includes('"frame"')) {
+    if (same && !chart.frames) {
       // The data stay and only the line at the step looked at moves: cheap enough to follow the hand.
       const { shapes } = fill({ data: [], layout: { shapes: spec.layout.shapes } }, records, options).layout;
       return window.Plotly.relayout(chart.node, { shapes });
@@ -535,6 +623,18 @@ class Player {
       { "aria-label": "Speed", title: "Speed", onchange: () => this.tell("speed", Number(this.pace.value)) },
       ...SPEEDS.map(([text, value]) => h("option", { value }, text)),
     );
+    const labelled = (name, label, title, onclick) => button(name, h("span", {}, label), title, onclick);
+    this.rate = h(
+      "select", { "aria-label": "Rate of the replay", title: "Rate of the replay" },
+      ...REPLAYS.map((rate) => h("option", { value: rate, selected: rate === 20 }, `${rate} steps/s`)),
+    );
+    this.again = labelled("replay", "Replay", "Play the recording from here", () => this.replay());
+    const edges = ["[", "]"].map((key, i) => {
+      const title = i ? "Replay up to here, then again (])" : "Replay from here on ([)";
+      return h("button", { class: "lnres-edge", type: "button", title, "aria-label": title, onclick: () => this.edge(i) }, key);
+    });
+    this.edges = edges;
+    this.tape = h("span", { class: "lnres-replaying" }, this.again, this.rate, ...edges);
     this.status = h("span", { class: "lnres-status", role: "status" });
     const bar = h(
       "div", { class: "lnres-bar", role: "toolbar", "aria-label": "Player" },
@@ -542,7 +642,9 @@ class Player {
       button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
       button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
       button("fork", "Fork", "Fork: go on differently from here (F)", () => this.forks({ toggle: true })),
-      this.pace, this.clock, this.range, this.live, this.status,
+      this.pace, this.clock, this.range, this.tape, this.live, this.status,
+      button("add", "", "Add a panel", () => this.add()),
+      button("link", "", "Copy the link to what is shown", () => this.copy()),
     );
     this.forked = {
       run: h("select", { "aria-label": "Fork which", onchange: () => this.forks({ knob: true }) }),
@@ -578,42 +680,106 @@ class Player {
     });
   }
 
-  /** One panel per group of figures; panels that are there already stay, with their charts. */
-  panels(groups) {
-    this.charts.forEach((chart, i) => {
-      if (chart.figures.join() !== groups[i].join()) {
-        Object.assign(chart, { figures: groups[i], figure: groups[i][0], memory: {}, clocks: null });
-      }
+  /** The panels that were chosen, as far as they apply, else the usual ones; charts that are there stay. */
+  lay() {
+    const { figures, panels } = this.scene;
+    const chosen = this.chosen?.filter((name) => figures[name]) ?? [];
+    const names = chosen.length ? chosen : panels;
+    this.charts.splice(names.length).forEach((chart) => this.drop(chart));
+    names.forEach((figure, i) => {
+      const chart = (this.charts[i] ??= this.chart());
+      if (chart.figure !== figure) Object.assign(chart, { figure, memory: {} });
+      chart.names = [...namesIn(figures[figure].data)];
+      chart.frames = JSON.stringify(figures[figure].data).includes('"frame"');
       this.caption(chart);
     });
-    if (this.charts.length) return;
-    this.charts = groups.map((figures) => {
-      const chart = { figures, figure: figures[0], memory: {}, seen: true, zoom: 0, cost: 0 };
-      chart.title = h("div", { class: "lnres-title" });
-      chart.node = h("div", { class: "lnres-chart", role: "img" });
-      chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
-      this.grid.append(chart.panel);
-      this.eyes.observe(chart.panel);
-      this.caption(chart);
-      return chart;
-    });
+    this.names = [...new Set([...CHIPS, ...this.charts.flatMap(({ names }) => names)])];
+    if (this.laid === undefined) this.big = this.charts.find(({ figure }) => figure === asked("big")) ?? null;
+    this.laid = names;
+    for (const chart of this.charts) {
+      chart.panel.classList.toggle("lnres-behind", this.big !== null && this.big !== chart);
+      chart.grow.setAttribute("aria-pressed", String(this.big === chart));
+    }
+    this.ask();
+  }
+
+  /** What a hand did to the panels. */
+  arrange(names = this.charts.map(({ figure }) => figure)) {
+    this.chosen = names.join() === this.scene.panels.join() ? null : names;
+    this.lay();
+    this.size();
+    this.write();
+  }
+
+  chart() {
+    const chart = { memory: {}, seen: true, zoom: 0, cost: 0, held: new Set() };
+    chart.title = h("div", { class: "lnres-title", ondblclick: ({ target }) => target === chart.title && this.enlarge(chart) });
+    chart.node = h("div", { class: "lnres-chart", role: "img" });
+    chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
+    const change = () => this.arrange(this.charts.map((each) => (each === chart ? chart.pick.value : each.figure)));
+    chart.pick = h("select", { class: "lnres-pick", "aria-label": "What this panel shows", onchange: change });
+    chart.said = h("span", { class: "lnres-measured" });
+    const title = "Enlarge this panel, or not (double click, Esc)";
+    chart.grow = h("button", { type: "button", title, "aria-label": title, onclick: () => this.enlarge(chart) }, icon("big"));
+    const saving = (format) => () => {
+      const { width, height } = chart.size;
+      window.Plotly.downloadImage(chart.node, { format, width, height, scale: 2, filename: chart.figure });
+    };
+    const item = (text, act) => h("button", { type: "button", onclick: () => {
+      chart.menu.open = false;
+      act();
+    } }, text);
+    chart.menu = h(
+      "details", { class: "lnres-menu" },
+      h("summary", { title: "More", "aria-label": "More to do with this panel" }, icon("more")),
+      h("div", {}, item("Save as PNG", saving("png")), item("Save as SVG", saving("svg")),
+        item("Remove panel", () => this.remove(chart))),
+    );
+    chart.title.append(chart.pick, chart.said, chart.grow, chart.menu);
+    this.grid.append(chart.panel);
+    this.eyes.observe(chart.panel);
+    return chart;
+  }
+
+  drop(chart) {
+    if (this.big === chart) this.big = null;
+    this.eyes.unobserve(chart.panel);
+    window.Plotly?.purge(chart.node);
+    chart.panel.remove();
+  }
+
+  /** One more panel, with the first figure that is not shown yet. */
+  add() {
+    if (this.charts.length >= MOST) return this.flash(`${MOST} panels are as many as fit`);
+    const shown = this.charts.map(({ figure }) => figure);
+    const next = Object.keys(this.scene.figures).find((name) => !shown.includes(name)) ?? shown[0];
+    this.big = null;
+    this.arrange([...shown, next]);
+    this.charts.at(-1).pick.focus();
+  }
+
+  remove(chart) {
+    if (this.charts.length < 2) return this.flash("one panel has to stay");
+    this.charts.splice(this.charts.indexOf(chart), 1);
+    this.drop(chart);
+    this.arrange();
+  }
+
+  enlarge(chart) {
+    this.big = this.big === chart ? null : chart;
+    this.arrange();
   }
 
   caption(chart) {
     const { label, about, summary, key } = this.scene.figures[chart.figure];
-    const names = chart.figures.map((name) => {
-      const text = this.scene.figures[name].label;
-      if (chart.figures.length < 2) return h("h3", {}, text);
-      const turn = () => {
-        Object.assign(chart, { figure: name, memory: {}, clocks: null });
-        this.caption(chart);
-        this.hurry();
-      };
-      const pressed = String(name === chart.figure);
-      return h("button", { type: "button", "aria-pressed": pressed, onclick: turn }, text);
-    });
-    const said = h("span", { class: "lnres-measured", title: about }, `measured · ${key}`);
-    chart.title.replaceChildren(...names, said);
+    const groups = Object.groupBy(Object.entries(this.scene.figures), ([, { group }]) => group);
+    const options = Object.entries(groups).map(([group, rows]) =>
+      h("optgroup", { label: group }, ...rows.map(([name, row]) => h("option", { value: name }, row.label))));
+    chart.pick.replaceChildren(...options);
+    chart.pick.value = chart.figure;
+    chart.pick.title = about;
+    chart.said.title = `${key}\n${about}`;
+    chart.said.textContent = `measured · ${key}`;
     chart.node.setAttribute("aria-label", `${label}. ${summary}`);
   }
 
@@ -665,16 +831,22 @@ class Player {
     this.range.value = Math.max(step, 0);
     this.range.style.setProperty("--share", `${end > 0 ? (100 * step) / end : 100}%`);
     this.range.setAttribute("aria-valuetext", `step ${step} of ${end}`);
+    const share = (at, otherwise) => `${at === null ? otherwise : Math.min(100, (100 * at) / Math.max(end, 1))}%`;
+    this.range.style.setProperty("--from", share(this.loop[0], 0));
+    this.range.style.setProperty("--to", share(this.loop[1], this.loop[0] === null ? 0 : 100));
+    this.tape.hidden = this.at === null;
+    this.edges.forEach((edge, i) => edge.setAttribute("aria-pressed", String(this.loop[i] !== null)));
+    this.again.setAttribute("aria-pressed", String(this.replaying !== undefined));
     this.live.classList.toggle("lnres-past", this.at !== null);
     this.live.disabled = this.at === null;
     const speak = performance.now() - (this.spoken ?? 0) > 2000; // a screen reader must be able to finish
+    const records = this.runs.map((run) => run.record);
     this.cards?.forEach((card, i) => {
       const { record } = this.runs[i];
-      const accuracy = (ref, at) => arrayOf({ ref, at: "frame", over: "mean" }, record, at)[0];
-      // One minibatch may be two examples: the mean of the last ten says more.
-      const recent = Array.from({ length: 10 }, (_, k) => accuracy("acc_train", step - k)).filter(Number.isFinite);
-      card.train.textContent = percent(recent.reduce((sum, v) => sum + v, 0) / recent.length);
-      card.test.textContent = percent(accuracy("acc_test", step));
+      const accuracy = (ref, recent) =>
+        percent(arrayOf({ ref, run: i, at: "frame", over: "mean", recent }, records, step)[0]);
+      card.train.textContent = accuracy("acc_train", 10); // one minibatch may be two examples
+      card.test.textContent = accuracy("acc_test", 1);
       card.node.classList.toggle("lnres-off", this.hidden.has(i));
       const [sentence, attempt] = (this.at !== null && this.past?.said[this.runs[i].id]) || this.runs[i].said;
       if (card.attempt.dataset.to !== attempt) {
@@ -691,15 +863,18 @@ class Player {
     if (speak) this.spoken = performance.now();
   }
 
-  /** The four panels share the height that the window leaves; on a phone they stand in one column. */
+  /** The panels share the height that the window leaves; on a phone they stand in one column. */
   size() {
     if (!this.scene || this.closed) return;
     const narrow = window.innerWidth < 640;
     const scroll = this.root.closest('[data-testid="stMain"]')?.scrollTop ?? 0;
     const top = this.grid.getBoundingClientRect().top + scroll;
-    const rows = Math.ceil(this.charts.length / 2);
+    const count = this.big ? 1 : this.charts.length;
+    const columns = narrow || count < 2 ? 1 : count > 4 && this.grid.clientWidth > 900 ? 3 : 2;
+    const rows = Math.ceil(count / columns);
+    this.grid.style.setProperty("--columns", columns);
     const room = (window.innerHeight - top - 18 - 10 * (rows - 1)) / rows;
-    this.grid.style.setProperty("--panel", `${narrow ? 260 : Math.max(210, Math.floor(room))}px`);
+    this.grid.style.setProperty("--panel", `${narrow && !this.big ? 260 : Math.max(210, Math.floor(room))}px`);
     for (const chart of this.charts) {
       const { clientWidth: width, clientHeight: height } = chart.node;
       chart.size = { width, height };
@@ -708,7 +883,41 @@ class Player {
   }
 
   say(text = "") {
-    if (this.status.textContent !== text) this.status.textContent = text;
+    const flashed = performance.now() < (this.flashed ?? 0);
+    if (!flashed && this.status.textContent !== text) this.status.textContent = text;
+  }
+
+  /** A sentence that stays for a while, whatever the server says meanwhile. */
+  flash(text, ms = 2500) {
+    this.flashed = 0;
+    this.say(text);
+    this.flashed = performance.now() + ms;
+    setTimeout(() => this.say(this.state.notice), ms + 50);
+  }
+
+  /** Write into the address which panels are shown and which step is looked at. */
+  write() {
+    this.searched = location.search;
+    clearTimeout(this.writing);
+    this.writing = setTimeout(() => {
+      history.replaceState(history.state, "", this.here);
+      this.searched = location.search;
+    }, 300);
+  }
+
+  get here() {
+    const panels = this.chosen?.join("-") ?? null;
+    return address({ panels, big: this.big?.figure ?? null, at: this.at ?? this.awaiting });
+  }
+
+  async copy() {
+    try {
+      await navigator.clipboard.writeText(this.here);
+      this.flash("link copied");
+    } catch {
+      history.replaceState(history.state, "", this.here);
+      this.flash("this page may not copy: the link is in the address bar");
+    }
   }
 
   // -------------------------------------------------------------------------------------------- acting
@@ -724,12 +933,15 @@ class Player {
     this.controls();
   }
 
-  look(step) {
+  look(step, hand = true) {
+    if (hand) this.stop();
+    this.awaiting = null;
     this.at = step === null || step >= this.end ? null : Math.max(0, step);
     clearTimeout(this.asked);
     if (this.at === null) this.past = null;
     else this.asked = setTimeout(() => this.tell("judge", this.at), 120); // once the hand rests
     if (!this.fork.hidden) this.forks();
+    this.write();
     this.hurry();
   }
 
@@ -775,6 +987,38 @@ class Player {
     this.tell("fork", { run: Number(run.value), step, knob: knob.value, to: Number(to.value) });
   }
 
+  /** Play the recording from the step looked at, or stop doing so. */
+  replay() {
+    if (this.replaying !== undefined) return this.stop();
+    let step = this.at ?? 0;
+    let last = performance.now();
+    this.replaying = setInterval(() => {
+      const now = performance.now();
+      step += ((now - last) / 1000) * Number(this.rate.value);
+      last = now;
+      const [from, to] = this.loop;
+      if (to !== null && step > to) step = from ?? 0;
+      if (step >= this.end && from !== null) step = from;
+      if (step >= this.end) return this.look(null);
+      this.look(Math.floor(step), false);
+    }, PERIOD);
+    this.controls();
+  }
+
+  stop() {
+    clearInterval(this.replaying);
+    this.replaying = undefined;
+  }
+
+  /** The step looked at becomes the start (0) or the end (1) of what is replayed; a second time, no longer. */
+  edge(i) {
+    const here = this.at ?? this.end;
+    this.loop[i] = this.loop[i] === null ? here : null;
+    const [from, to] = this.loop;
+    if (from !== null && to !== null && from >= to) this.loop[1 - i] = null;
+    this.controls();
+  }
+
   show(i) {
     if (i >= this.runs.length) return;
     if (!this.hidden.delete(i)) this.hidden.add(i);
@@ -807,6 +1051,9 @@ class Player {
       " ": () => this.toggle(),
       ArrowRight: ahead,
       ArrowLeft: () => this.look(this.beside(-1)),
+      Escape: () => this.big && this.enlarge(this.big),
+      "[": () => this.edge(0),
+      "]": () => this.edge(1),
       Home: () => this.tell("reset"),
       f: () => this.forks({ toggle: true }),
       R: () => event.shiftKey && this.tell("reset"),
@@ -823,11 +1070,14 @@ class Player {
       id, name, shown: !this.hidden.has(i), step: record.lastStep, rows: record.have,
     }));
     const { playing, speed } = this.state;
-    return { step: this.end, playing, speed, at: this.at, version: this.version, runs };
+    const panels = this.charts.map(({ figure }) => figure);
+    return { step: this.end, playing, speed, at: this.at, version: this.version, runs, panels };
   }
 
   close() {
     this.closed = true;
+    this.stop();
+    clearTimeout(this.writing);
     clearTimeout(this.retry);
     this.socket.close();
     this.watch.disconnect();

@@ -160,11 +160,11 @@ def steps(page) -> list[int]:
     return [run["step"] for run in state(page)["runs"]]
 
 
-def drawn(page, chart, trace) -> np.ndarray:
-    """The y values that Plotly holds for a curve."""
-    code = """([chart, name]) =>
-      [...document.querySelectorAll('.lnres-chart')[chart].data.find((trace) => trace.name === name).y]"""
-    return np.array(page.evaluate(code, [chart, trace]), float)
+def drawn(page, chart, trace, axis="y") -> np.ndarray:
+    """The values that Plotly holds for a curve."""
+    code = """([chart, name, axis]) =>
+      [...document.querySelectorAll('.lnres-chart')[chart].data.find((trace) => trace.name === name)[axis]]"""
+    return np.array(page.evaluate(code, [chart, trace, axis]), float)
 
 
 def gapless(page, run=0) -> None:
@@ -343,13 +343,62 @@ def test_keys_typed_into_a_control_are_not_for_the_player(lab):
     assert all(run["shown"] for run in state(lab)["runs"])
 
 
-def test_the_loss_panel_turns_into_accuracy_and_back(lab):
+def test_a_panel_turns_into_any_other_and_back(lab):
     for name in ("Accuracy", "Loss"):
-        lab.get_by_role("button", name=name, exact=True).click()
+        lab.get_by_label("What this panel shows").nth(LOSS).select_option(label=name)
         chart = lab.locator(".lnres-chart").nth(LOSS)
         assert chart.get_attribute("aria-label").startswith(name)
         paints(lab, FULL)
     assert stats(lab)["mounts"] == 4
+
+
+def test_a_panel_opened_later_shows_its_past_and_travels_in_the_link(visit):
+    page = visit(LONG)
+    wait(page, "() => lnres.state().step >= 60")
+    page.get_by_role("button", name="Add a panel").click()
+    page.locator(".lnres-pick").last.select_option("cosine")
+    wait(page, "() => lnres.array(0, 'cosine').shape[0] >= lnres.array(0, 'grad_norm').shape[0]")
+    assert state(page)["panels"][-1] == "cosine"
+    page.get_by_label("Step looked at").fill("25")
+    paints(page, FULL)
+    row = np.searchsorted(array(page, "probe_step"), 25, "right") - 1
+    np.testing.assert_allclose(drawn(page, 4, "A"), array(page, "cosine")[row].mean(-1), rtol=1e-6)
+    assert stats(page)["lost"] == 0
+    wait(page, "() => location.search.includes('-cosine') && location.search.includes('at=25')")
+    assert "norm=layer~rms" in page.url
+    page.get_by_role("slider", name="depth").press("ArrowRight")
+    wait(page, "() => location.search.includes('depth=12') && location.search.includes('-cosine')")
+
+
+def test_a_link_opens_its_panels_at_its_step(visit):
+    page = visit(f"{LONG}&panels=loss_difference-update_ratio&big=update_ratio&at=30")
+    wait(page, "() => lnres.state().at === 30")
+    assert state(page)["panels"] == ["loss_difference", "update_ratio"]
+    assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
+    page.keyboard.press("Escape")
+    assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [True, True]
+    page.keyboard.press("[")
+    page.get_by_role("button", name="Play the recording").click()
+    wait(page, "() => lnres.state().at > 35")
+    page.get_by_title("Back to now").click()
+    assert state(page)["at"] is None
+    wait(page, "() => !location.search.includes('at=')")
+
+
+def test_a_damaged_list_of_panels_gets_a_sentence_and_the_usual_ones(visit):
+    page = visit(f"{LONG}&panels=loss-nrom&at=x&big=x")
+    page.get_by_text('panels: "nrom" is none of them').wait_for()
+    assert state(page)["panels"] == ["loss", "activations", "gradients", "gradient_map"]
+    assert state(page)["at"] is None
+
+
+@pytest.mark.parametrize("format", ["png", "svg"])
+def test_a_panel_is_saved_as_a_picture(lab, format):
+    menu = lab.locator(".lnres-menu").nth(GRADIENTS)
+    menu.locator("summary").click()
+    with lab.expect_download() as saved:
+        menu.get_by_role("button", name=f"Save as {format.upper()}").click()
+    assert saved.value.suggested_filename == f"gradients.{format}"
 
 
 def test_a_slider_starts_new_runs_in_the_same_charts(visit):
@@ -477,7 +526,7 @@ def test_divergence_is_said_and_marked_while_the_others_go_on(visit):
     page = visit("norm=none~layer&lr=100~0.05&depth=8&width=16&steps=100000")
     wait(page, "() => /^Diverged/.test(document.querySelectorAll('.lnres-chip p')[0].textContent)")
     wait(page, "(step) => lnres.state().runs[1].step > step + 20", state(page)["step"])
-    assert len(drawn(page, LOSS, "A event")) > 0
+    assert len(drawn(page, LOSS, "A event", "x")) > 0
 
 
 # --------------------------------------------------------------------------------------------- screens

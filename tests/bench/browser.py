@@ -17,6 +17,27 @@ SECONDS = 20
 PAIR = "norm=layer~rms&steps=100000"
 FOUR = "norm=none~none~layer~layer&residual=none~identity~none~identity&init=xavier&steps=100000"
 # Both begin when the hand moves and end when the browser has drawn what came of it.
+SIX = f"{FOUR}&panels=loss-loss_difference-activations-gradients-update_ratio-gradient_map"
+RECORDED = 2000
+# What a hand on the scrubber waits for: each jump until all charts show it.
+SCRUB = """async ([steps, times]) => {
+  const range = document.querySelector('.lnres-bar input[type=range]'), taken = [];
+  const frame = () => new Promise(requestAnimationFrame);
+  for (let i = 0; i < times; i++) {
+    await frame();
+    const start = performance.now();
+    range.value = Math.floor(steps * ((i * 0.618034) % 1));
+    range.dispatchEvent(new Event('input'));
+    let paints = [];
+    while (paints.at(-1)?.waiting !== 0) {
+      await frame();
+      paints = lnres.stats().paints.filter(({ at }) => at >= start);
+    }
+    const ended = ({ at, cost }) => at + cost - start;
+    taken.push([ended(paints[0]), ended(paints.at(-1))]);
+  }
+  return taken;
+}"""
 SLIDER = """() => new Promise((done) => {
   const { version } = lnres.state(), start = performance.now();
   const look = () => {
@@ -101,7 +122,7 @@ def watched(app: App, page, link: str) -> dict:
     others = psutil.cpu_count() * seconds - (psutil.cpu_times().idle - everywhere.idle) - drawn
     session.send("HeapProfiler.collectGarbage")
     page.remove_listener("websocket", listen)
-    grew = {name: after[name] - before[name] for name in before if name != "paints"}
+    grew = {name: after[name] - before[name] for name in before if name not in ("paints", "charts")}
     costs = [paint["cost"] for paint in after["paints"] if paint["at"] > before["paints"][-1]["at"]]
     gaps = [b["at"] - a["at"] for a, b in zip(after["paints"], after["paints"][1:], strict=False)]
     packer = zlib.compressobj(wbits=-12)  # as permessage-deflate: one window for the whole connection
@@ -180,3 +201,20 @@ def four() -> dict:
     """The default question: four configurations of 32 blocks and 4 seeds, 20 s of looking on."""
     with visited() as (app, page):
         return watched(app, page, FOUR) | {"ms_slider_to_frame": slid(page)}
+
+
+@BENCHES.add("browser6", "what a visitor feels: four networks, six charts, and 2,000 recorded steps")
+def six() -> dict:
+    """Four configurations of 32 blocks and 4 seeds in six charts: looking on, then jumps into the past."""
+    with visited() as (app, page):
+        told = watched(app, page, SIX)
+        page.wait_for_function("(steps) => lnres.state().step >= steps", arg=RECORDED, timeout=150_000)
+        page.evaluate("document.querySelector('.lnres-play').click()")
+        page.wait_for_timeout(1500)
+        first, whole = zip(*page.evaluate(SCRUB, [RECORDED, 60]), strict=True)
+        costs = {name: round(cost, 1) for name, cost in page.evaluate("lnres.stats().charts")}
+        return told | {
+            "ms_scrub_to_first_charts": quantiles(first),
+            "ms_scrub_to_all_charts": quantiles(whole),
+            "ms_per_chart": costs,
+        }
