@@ -942,6 +942,7 @@ class Player {
     else this.asked = setTimeout(() => this.tell("judge", this.at), 120); // once the hand rests
     if (!this.fork.hidden) this.forks();
     this.write();
+    this.room = FIRST; // the charts that have waited longest follow the hand, the others as soon as they can
     this.hurry();
   }
 
