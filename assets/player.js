@@ -806,8 +806,9 @@ class Player {
         ),
         h(
           "div", { class: "lnres-accuracy" },
-          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test, card.attempt,
+          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test,
         ),
+        card.attempt,
         card.sentence,
       );
       return card;

@@ -18,6 +18,8 @@ VERDICTS = Registry("verdict")
 VANISHED, EXPLODED = 1e-3, 1e3
 """Gradient at the first block over that at the top, or growth of the signal, beyond which depth alone
 explains the trouble."""
+GREW = 10
+"""Growth of the signal that makes a structure, not the learning rate, the first suspect of a divergence."""
 ALIKE = 0.95
 """Mean cosine between different examples at which a network can hardly tell them apart."""
 IDLE = 0.7
@@ -187,19 +189,19 @@ class Diverged(Kind):
         where = {0: "the stem", last + 1: "the head"}.get(begun["block"], f"block {begun['block']}")
         who = "all seeds" if told.all() else f"{told.sum()} of {len(told)} seeds"
         growth = mean_log(self.now.start.growth[told])
-        grew = f" The signal grew {times(growth)}-fold up the stack." if growth > 10 else ""
+        grew = f" The signal grew {times(growth)}-fold up the stack." if growth > GREW else ""
         return f"Diverged: {who} by step {fallen[-1]['step']}, first in {where}.{grew}"
 
     def numbers(self, told):
         return [
             share("seeds without a finite loss", told.astype(float), 0.5),
-            factor("signal at the top : at the bottom, at the start", self.now.start.growth[told], EXPLODED),
+            factor("signal at the top : at the bottom, at the start", self.now.start.growth[told], GREW),
             factor("update : weight, at the start", self.now.start.update[told], COARSE),
         ]
 
     def change(self, e, told):
         start = self.now.start
-        grew = mean_log(start.growth[told]) > EXPLODED
+        grew = mean_log(start.growth[told]) > GREW
         return Exploding(self.now).mend(e) if grew else calmer(e, mean_log(start.update[told]), 3e-3)
 
     def rewind(self, told):
