@@ -276,6 +276,10 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     if (node === null || typeof node !== "object") return node;
     if (Array.isArray(node)) return node.map(resolve);
     if ("ref" in node) return arrayOf(node, records, now);
+    if ("number" in node) {
+      const [value = NaN] = arrayOf(node.number, records, now);
+      return Number.isFinite(value) ? value : null;
+    }
     if ("real" in node) return realOf(node.real, records, now);
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
@@ -573,9 +577,10 @@ class Player {
     const same = chart.next === chart.drawn;
     Object.assign(chart, { drawn: chart.next, at: this.at });
     if (same && !chart.frames) {
-      // The data stay and only the line at the step looked at moves: cheap enough to follow the hand.
-      const { shapes } = fill({ data: [], layout: { shapes: spec.layout.shapes } }, records, options).layout;
-      return window.Plotly.relayout(chart.node, { shapes });
+      // The data stay, and only the line at the step looked at and the words there move: cheap.
+      const { shapes, annotations = [] } = spec.layout;
+      const { layout } = fill({ data: [], layout: { shapes, annotations } }, records, options);
+      return window.Plotly.relayout(chart.node, { shapes: layout.shapes, annotations: layout.annotations });
     }
     const { data, layout } = fill(spec, records, options);
     const uirevision = `${this.version} ${chart.figure} ${chart.zoom}`;

@@ -329,7 +329,8 @@ def test_a_difference_is_the_paired_one_with_students_interval():
 def test_a_difference_is_real_where_its_interval_leaves_zero_out(first, word):
     configs, records = two(first, [[0.5, 0.45, 0.5]])
     figure = fill(FIGURES["accuracy_difference"].make(configs), records)
-    assert trace(figure, "A−B now").text == (word,)
+    note = figure.layout.annotations[0]
+    assert (note.name, note.text) == ("A−B now", word)
 
 
 @pytest.mark.parametrize("name", ["loss_difference", "accuracy_difference"])

@@ -110,7 +110,7 @@ def gap(runs: Sequence[Config]) -> dict:
 
 def _differences(runs: Sequence[Config], what: str, clock: str, *, thin: int, scale: float, **how) -> dict:
     """The first configuration minus each other, seed by seed: mean, 95 % interval, and whether it is real."""
-    data, apart, others = [], [], runs[1:]
+    data, words, apart, others = [], [], [], runs[1:]
     for run in others:
         first = runs[0]
         if run.pairing != first.pairing:
@@ -129,16 +129,15 @@ def _differences(runs: Sequence[Config], what: str, clock: str, *, thin: int, sc
             "mode": "lines", "name": name, "line": {"color": run.colour, "dash": run.dash, "width": 2},
             "x": {"ref": clock} | past, "y": y | past | {"over": "mean"},
         })  # fmt: skip
-        data.append(common | {
-            "mode": "markers+text", "name": f"{name} now", "textposition": "top left", "cliponaxis": False,
-            "marker": {"color": run.colour, "size": 7}, "textfont": {"color": run.colour, "size": 13},
-            "x": [{"now": True}], "y": y | {"at": "frame", "over": "mean"},
-            "text": [{"real": y | interval}],
+        words.append({
+            "text": {"real": y | interval}, "font": {"color": run.colour, "size": 13}, "name": f"{name} now",
+            "x": {"now": True}, "y": {"number": y | {"at": "frame", "over": "mean"}}, "yanchor": "bottom",
+            "visible": {"shown": run.index},
         })  # fmt: skip
     spec = _figure(runs, data, linear(), straight(0))
     notes = [f"{run.letter} and A differ in data or seeds: no pairs to compare" for run in apart]
     notes += ["nothing to subtract: add a configuration"] * (not others)
-    spec["layout"]["annotations"] = [
+    spec["layout"]["annotations"] = words + [
         {"text": note, "x": 0.5, "xref": "paper", "y": 0.95 - 0.1 * i, "yref": "paper"}
         for i, note in enumerate(notes)
     ]

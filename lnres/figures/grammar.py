@@ -14,6 +14,7 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
     Of a clock, ``loop`` goes there and back again, and ``each`` repeats it so often with gaps between.
     ``thin`` keeps about so many rows and the last, ``grid`` what holds at so many evenly spaced steps.
     Two axes become a ``z``.
+``{"number": reference}``         the only number that the reference names, none if there is none.
 ``{"real": reference}``           whether the interval of that mean excludes 0: "real" or "not shown".
 ``{"say": key, "run": i}``        the steps or texts of a run's events.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
@@ -224,6 +225,9 @@ def fill(
         match node:
             case {"ref": _, "run": _}:
                 return _array(node, records, now)
+            case {"number": ref}:
+                value = _array(ref, records, now)
+                return float(value[0]) if np.isfinite(value).any() else None
             case {"real": ref}:
                 return _real(ref, records, now)
             case {"say": key, "run": run}:
