@@ -377,9 +377,11 @@ def test_a_link_opens_its_panels_at_its_step(visit):
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
     page.keyboard.press("Escape")
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [True, True]
+    word = "document.querySelector('.lnres-chart').layout.annotations[0]"
+    wait(page, f"() => {word}.x === 30 && ['real', 'not shown'].includes({word}.text)")
     page.keyboard.press("[")
     page.get_by_role("button", name="Play the recording").click()
-    wait(page, "() => lnres.state().at > 35")
+    wait(page, f"() => lnres.state().at > 35 && {word}.x > 35")
     page.get_by_title("Back to now").click()
     assert state(page)["at"] is None
     wait(page, "() => !location.search.includes('at=')")
