@@ -16,10 +16,9 @@ from tests.browser_app import READY, App, browser, running
 SECONDS = 20
 PAIR = "norm=layer~rms&steps=100000"
 FOUR = "norm=none~none~layer~layer&residual=none~identity~none~identity&init=xavier&steps=100000"
-# Both begin when the hand moves and end when the browser has drawn what came of it.
 SIX = f"{FOUR}&panels=loss-loss_difference-activations-gradients-update_ratio-gradient_map"
 RECORDED = 2000
-# What a hand on the scrubber waits for: each jump until all charts show it.
+# What a hand on the scrubber waits for: from each jump to the first charts that show it, and to the last.
 SCRUB = """async ([steps, times]) => {
   const range = document.querySelector('.lnres-bar input[type=range]'), taken = [];
   const frame = () => new Promise(requestAnimationFrame);
@@ -38,6 +37,7 @@ SCRUB = """async ([steps, times]) => {
   }
   return taken;
 }"""
+# Both begin when the hand moves and end when the browser has drawn what came of it.
 SLIDER = """() => new Promise((done) => {
   const { version } = lnres.state(), start = performance.now();
   const look = () => {
