@@ -218,3 +218,27 @@ def six() -> dict:
             "ms_scrub_to_all_charts": quantiles(whole),
             "ms_per_chart": costs,
         }
+
+
+# From the click that asks for a fork to the first step that is the fork's own, as it stands in the browser.
+FORK = """async () => {
+  const start = performance.now();
+  document.querySelector('.lnres-fork-form').requestSubmit();
+  const own = () => lnres.state().runs[1]?.step >= 1000;
+  while (!own()) await new Promise(requestAnimationFrame);
+  return performance.now() - start;
+}"""
+
+
+@BENCHES.add("fork", "a fork at step 1,000 of a network of 32 blocks and 4 seeds: its first frame")
+def fork() -> dict:
+    """The fork is made from step 1,000 while the network stands a little further on."""
+    with visited() as (app, page):
+        opened(app, page, "norm=layer&steps=100000")
+        page.wait_for_function("() => lnres.state().step >= 1050", timeout=150_000)
+        page.evaluate("document.querySelector('.lnres-play').click()")
+        page.wait_for_timeout(1500)
+        page.get_by_role("slider", name="Step looked at").fill("1000")
+        page.get_by_role("button", name="go on differently").click()
+        page.get_by_label("To which value").fill("0.01")
+        return {"ms_to_first_frame": round(page.evaluate(FORK), 1)}
