@@ -368,6 +368,17 @@ def relabelled(seed: int, y: Tensor, classes: int, share: float) -> Tensor:
     return torch.where(wrong, torch.randint(classes, (len(y),), generator=g), y.cpu()).to(y.device)
 
 
+@lru_cache(maxsize=32)  # every new run of a seed wants it again
+def divided(table: Table, scale: Callable, seed: int) -> tuple[np.ndarray, ...]:
+    """A seed's split, scaled by what its training set shows: x and y to train on, x and y to test on."""
+    x, y = table()
+    order = torch.randperm(len(x), generator=generator(seed, "split")).numpy()
+    train, test = order[table.test :], order[: table.test]
+    scaled = scale(x[train], x, table.slack).astype(np.float32)
+    target = scaled if y is None else y.astype(np.int64)
+    return scaled[train], target[train], scaled[test], target[test]
+
+
 class Batches:
     """The splits of S members, and their minibatches: x (S, B, features) as viewed, y (S, B) or as x.
 
@@ -377,14 +388,8 @@ class Batches:
     """
 
     def __init__(self, e, device: str = "cpu"):
-        table, scale, splits = DATA[e.data].make, SCALERS[e.scaler].make, []
-        x, y = table()
-        for seed in e.member_seeds:
-            order = torch.randperm(len(x), generator=generator(seed, "split")).numpy()
-            train, test = order[table.test :], order[: table.test]
-            scaled = scale(x[train], x, table.slack).astype(np.float32)
-            target = scaled if y is None else y.astype(np.int64)
-            splits.append((scaled[train], target[train], scaled[test], target[test]))
+        table = DATA[e.data].make
+        splits = [divided(table, SCALERS[e.scaler].make, seed) for seed in e.member_seeds]
         self.x, self.y, self.test_x, self.test_y = (
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*splits, strict=True)
         )
