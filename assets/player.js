@@ -288,7 +288,9 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     }
     if ("now" in node) return now;
     if ("past" in node) return step !== null;
-    if ("shown" in node) return seen.includes(node.shown);
+    if ("shown" in node) {
+      return seen.includes(node.shown) && (!node.eventful || records[node.shown].events.length > 0);
+    }
     if ("tile" in node) {
       const [gap, many] = [0.035, Math.max(seen.length, 1)];
       const wide = (1 - gap * (many - 1)) / many;

@@ -339,6 +339,7 @@ class Experiment:
         names = apart or ["depth", *DIALS]
         if self.norm == "none" or NORMS[self.norm].make.over == "w":  # then its place says nothing
             names = [name for name in names if name != "placement"] or ["norm"]
+        names = [name for name in names if name != "changes" or self.changes] or names
         return " · ".join(map(self._told, names))
 
     def _told(self, name: str) -> str:

@@ -1,6 +1,7 @@
 """Workers are fair, lose nothing and survive being killed; and what they train is what a Run trains."""
 
 import asyncio
+import itertools
 import math
 import os
 import signal
@@ -578,6 +579,14 @@ def test_a_fork_from_where_nobody_was_is_refused(lockstep):
     with pytest.raises(ValueError, match="step=40: choose a step from 0 to"):
         group.fork(0, 40, {"lr": 0.5})
     assert len(group.runs) == 1
+
+
+def test_a_fork_is_not_taken_for_another_run(lockstep, monkeypatch):
+    monkeypatch.setattr(Lockstep, "_keys", itertools.count())
+    group = lockstep(*[LONG] * 3)
+    until(group, lambda: group.runs[2].record.last_step > 10)
+    group.fork(0, 5, {"lr": 0.5})
+    assert len({run.id for run in group.runs}) == 4
 
 
 def test_where_there_is_no_room_a_fork_takes_the_place_of_its_run(lockstep):

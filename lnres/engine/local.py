@@ -332,7 +332,7 @@ class Lockstep:
 
     def _more(self, experiment: "Experiment", record: Record) -> Seen:
         record.header["experiment"] = experiment.link()
-        self.runs.append(Seen(f"{self.key}-{next(self._keys)}", "", experiment, record))
+        self.runs.append(Seen(f"{self.key}-more{next(self._keys)}", "", experiment, record))
         self._name()
         self.version += 1
         return self.runs[-1]

@@ -121,7 +121,8 @@ def marks(runs: Sequence[Config], tiled: bool = False) -> list[dict]:
     """A cross and a line down from it at every event, on an axis of its own: ``MARKED`` in the layout."""
     return [{
         "type": "scatter", "mode": "markers", "name": f"{run.letter} event", "cliponaxis": False,
-        "visible": {"shown": run.index}, "xaxis": axis_of(run) if tiled else "x", "yaxis": "y2",
+        "visible": {"shown": run.index, "eventful": True},
+        "xaxis": axis_of(run) if tiled else "x", "yaxis": "y2",
         "x": {"say": "step", "run": run.index}, "y0": 1, "dy": 0,
         "marker": {"symbol": "x", "size": 8, "color": run.colour, "line": {"width": 0}},
         "error_y": {

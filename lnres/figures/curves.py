@@ -29,7 +29,7 @@ def _seeds(run: Config, clock: str, y: dict, of: Config | None = None) -> list[d
     """One thin line a member, all in one trace, ``of`` whose record; nothing for a single member."""
     if run.seeds < 2:
         return []
-    past = {"run": (of or run).index, "at": "past", "thin": 100}
+    past = {"run": (of or run).index, "at": "past", "thin": 60}
     return [{
         "type": "scatter", "mode": "lines", "line": {"color": run.colour, "width": 0.6}, "opacity": 0.45,
         "hoverinfo": "skip", "visible": {"shown": run.index},

@@ -20,7 +20,8 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
                                   of logarithms only those ``above``; ``end`` picks one side.
 ``{"now": true}``, ``{"past": true}`` the step looked at, and whether it is not simply the latest.
-``{"shown": i}``, ``{"tile": i}`` whether a configuration is shown, and its share of the width.
+``{"shown": i}``, ``{"tile": i}`` whether a configuration is shown (``eventful``: and has events), and its
+    share of the width.
 ``{"ramp": power, "from": k}``    the theme's magnitude scale from its k-th colour, stretched by ``power``.
 
 ``assets/player.js`` implements the same grammar, and a test holds the two equal.
@@ -240,7 +241,7 @@ def fill(
             case {"past": _}:
                 return step is not None
             case {"shown": run}:
-                return run in shown
+                return run in shown and bool(not node.get("eventful") or records[run].events)
             case {"tile": run}:
                 gap, many = 0.035, max(len(shown), 1)
                 wide = (1 - gap * (many - 1)) / many

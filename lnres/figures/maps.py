@@ -26,7 +26,7 @@ def _tiles(runs: Sequence[Config], trace, under: str, layout: dict) -> dict:
             "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 13}, "visible": shown,
             "x": 0.5, "xref": f"{x} domain", "y": 1, "yref": "paper", "yanchor": "bottom",
         })  # fmt: skip
-    layout = {"annotations": notes} | axes | layout
+    layout = {"annotations": notes, "showlegend": False} | axes | layout
     return {"data": data, "layout": layout, "key": "one tile per network", "group": GROUP}
 
 
