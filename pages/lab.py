@@ -12,9 +12,11 @@ runs = lockstep()
 try:
     follow(now := [run.now for run in runs.runs])
     with st.sidebar:
+        files = st.container(horizontal=True)  # at the top, so that what opens has room below
         scene = controls()
-        take(runs)
-        bring(runs)
+        with files:
+            take(runs)
+            bring(runs)
     runs.become(scene.experiments, now)
     settle(runs.runs)
     st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")

@@ -1,5 +1,6 @@
 """Leave with what was seen, and bring what is one's own."""
 
+import io
 from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlencode
@@ -31,7 +32,7 @@ def take(lockstep: Lockstep) -> None:
         link = f"{st.context.url}?{urlencode(st.query_params.to_dict(), safe='~')}"
         st.caption("This address trains the same again, and shows the same.")
         st.code(link, None, wrap_lines=True)
-        st.html(f"<div style='max-width:11rem;background:#fff'>{qr(link)}</div>")
+        st.image(qr(link), width=180)
         st.caption("Of all configurations")
         for name in FORMATS:
             if name != "script":
@@ -46,7 +47,9 @@ def take(lockstep: Lockstep) -> None:
 
 def qr(link: str) -> str:
     """The link as an SVG picture for phones."""
-    return segno.make(link, error="l", micro=False).svg_inline(omitsize=True, border=2)
+    picture = io.BytesIO()
+    segno.make(link, error="l", micro=False).save(picture, kind="svg", xmldecl=False, border=2, light="#fff")
+    return picture.getvalue().decode()
 
 
 def _download(label: str, file: str, make: Callable[[], str | bytes], lockstep: Lockstep) -> None:
