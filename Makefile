@@ -9,7 +9,8 @@ run: .venv/app
 test: .venv/test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
+	$(BIN)/python -m pytest -m browser
 	@echo "Left out: tests marked slow, minutes of one core (make slow)."
 
 # What test leaves out: minutes of one core.
