@@ -8,7 +8,7 @@ from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
 complaints = opened()
-runs = lockstep()
+runs = lockstep("lab")
 try:
     follow(now := [run.now for run in runs.runs])
     with st.sidebar:

@@ -43,10 +43,28 @@ def complaints(page) -> list[str]:
     return [line for line in lines if not line.startswith("The default stands in")]
 
 
+def tokens(*pages) -> list[str]:
+    """The visitor's runs on these pages: all pages that are opened here belong to one visitor."""
+
+    def page(pages):
+        import streamlit as st
+
+        from lnres.ui.session import lockstep
+
+        st.session_state.tokens = [lockstep(name).token for name in pages]
+
+    asked = AppTest.from_function(page, kwargs={"pages": pages}, default_timeout=60).run()
+    return asked.session_state["tokens"]
+
+
+def runs() -> local.Lockstep:
+    """The runs of the lab."""
+    return local.find(*tokens("lab"))
+
+
 def shown(page) -> list[Experiment]:
-    """What the visitor's workers train."""
-    (lockstep,) = local.start().groups.values()
-    assert [run.experiment for run in lockstep.runs] == page.session_state["scene"].experiments
+    """What the lab's workers train."""
+    assert [run.experiment for run in runs().runs] == page.session_state["scene"].experiments
     return page.session_state["scene"].experiments
 
 
@@ -58,6 +76,12 @@ def test_a_page_opens_without_a_word_of_complaint(path):
     page = opened(path)
     assert not page.exception
     assert not page.warning
+
+
+def test_every_page_has_runs_of_its_own():
+    lab, other, again = tokens("lab", "other", "lab")
+    assert lab == again != other
+    assert tokens("other", "lab") == [other, lab]
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -117,17 +141,12 @@ def test_a_locked_configuration_keeps_its_settings():
     assert [e.depth for e in shown(page)] == [2, 2]
 
 
-def runs():
-    (lockstep,) = local.start().groups.values()
-    return lockstep
-
-
 def reach(step):
     """Until every run has made this step and those that changes were asked of have made them."""
-    end = time.monotonic() + 60
-    while min(run.record.last_step for run in runs().runs) < step or any(run.asked for run in runs().runs):
+    end, lab = time.monotonic() + 60, runs()
+    while min(run.record.last_step for run in lab.runs) < step or any(run.asked for run in lab.runs):
         assert time.monotonic() < end
-        runs().watched = time.monotonic()  # as a browser would
+        lab.watched = time.monotonic()  # as a browser would
         time.sleep(0.05)
 
 
@@ -325,8 +344,7 @@ def test_what_cannot_be_chosen_leaves_the_runs_and_says_why(case):
     page.session_state[f"knob/{name}"] = kind(last)
     page.run()
     assert complaints(page) == [said]
-    (lockstep,) = local.start().groups.values()
-    assert [run.experiment for run in lockstep.runs] == before
+    assert [run.experiment for run in runs().runs] == before
 
 
 def test_a_cost_over_the_limit_is_refused_with_the_number():

@@ -5,7 +5,12 @@ import streamlit as st
 from lnres.engine import local
 
 
-@st.cache_resource(scope="session", on_release=lambda lockstep: lockstep.close(), show_spinner=False)
-def lockstep() -> local.Lockstep:
-    """The visitor's runs."""
+@st.cache_resource(
+    scope="session",
+    validate=lambda lockstep: local.find(lockstep.token) is lockstep,  # not of an engine that was stopped
+    on_release=lambda lockstep: lockstep.close(),
+    show_spinner=False,
+)
+def lockstep(page: str) -> local.Lockstep:
+    """The visitor's runs on one page; while it is not open they stand still, and then go on."""
     return local.Lockstep(local.start())
