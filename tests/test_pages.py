@@ -47,7 +47,7 @@ def tokens(*pages) -> list[str]:
     """The visitor's runs on these pages: all pages that are opened here belong to one visitor."""
 
     def page(pages):
-        import streamlit as st
+        import streamlit as st  # noqa: TID251  as in a page
 
         from lnres.ui.session import lockstep
 
