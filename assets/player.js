@@ -34,32 +34,67 @@ const clockOf = (name) =>
   : /^(plane|point)_/.test(name) ? "plane_step"
   : "probe_step";
 
-/** What was seen of one run: arrays that grow by rows, as lnres.record.Record in Python. */
+const MOST_BYTES = 8 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows
+const [LEAST_ROWS, FIRST_ROWS] = [256, 32];
+
+/**
+ * What was seen of one run: arrays that grow by rows, as lnres.record.Record in Python.
+ *
+ * A page may stay open for hours: where a clock's arrays have become too large, every second row goes, the
+ * first ones excepted, so that the past is told the more coarsely the longer ago it is. `kept` has, for each
+ * clock, which of the rows that came are still there; all arrays of a clock have the first of these rows.
+ */
 export class Record {
   arrays = {};
   events = [];
+  kept = {};
 
   rows(name) {
     return this.arrays[name]?.rows ?? 0;
   }
 
   /** Append rows that start at row `have` of the array; how many are missing in between is returned. */
-  extend(name, { shape, values }, have = this.rows(name)) {
+  extend(name, { shape, values }, have = this.arrays[name]?.came ?? 0) {
     const width = shape.slice(1).reduce((a, b) => a * b, 1);
     const mine = (this.arrays[name] ??= {
-      rows: 0, width, shape: shape.slice(1), values: new values.constructor(64 * width),
+      rows: 0, came: 0, width, shape: shape.slice(1), values: new values.constructor(64 * width),
     });
-    const twice = Math.max(0, mine.rows - have) * width;
-    const start = mine.rows * width;
-    const fresh = values.subarray(twice);
-    if (start + fresh.length > mine.values.length) {
-      const grown = new values.constructor(2 * (start + fresh.length));
-      grown.set(mine.values.subarray(0, start));
+    if (have > mine.came) return have - mine.came; // the next pull asks for what is missing
+    const clock = clockOf(name);
+    const end = have + values.length / width;
+    const kept = (this.kept[clock] ??= []);
+    if (name === clock) for (let row = mine.came; row < end; row++) kept.push(row);
+    let rows = mine.rows;
+    while (rows < kept.length && kept[rows] < end) rows++;
+    if (rows * width > mine.values.length) {
+      const grown = new values.constructor(2 * rows * width);
+      grown.set(mine.values.subarray(0, mine.rows * width));
       mine.values = grown;
     }
-    mine.values.set(fresh, start);
-    mine.rows += fresh.length / width;
-    return Math.max(0, have - start / width);
+    for (let row = mine.rows; row < rows; row++) {
+      const from = (kept[row] - have) * width;
+      mine.values.set(values.subarray(from, from + width), row * width);
+    }
+    Object.assign(mine, { rows, came: Math.max(mine.came, end) });
+    return 0;
+  }
+
+  /** Make room: of each clock whose arrays have become too large, every second row goes. */
+  thin() {
+    for (const [clock, kept] of Object.entries(this.kept)) {
+      const arrays = Object.entries(this.arrays).filter(([name]) => clockOf(name) === clock).map(([, array]) => array);
+      const bytes = arrays.reduce((sum, { rows, width, values }) => sum + rows * width * values.BYTES_PER_ELEMENT, 0);
+      if (bytes <= MOST_BYTES || kept.length < LEAST_ROWS) continue;
+      const stays = (row) => row < FIRST_ROWS || row % 2 === 1 || row === kept.length - 1;
+      for (const array of arrays) {
+        let to = 0;
+        for (let row = 0; row < array.rows; row++) {
+          if (stays(row)) array.values.copyWithin(array.width * to++, array.width * row, array.width * (row + 1));
+        }
+        array.rows = to;
+      }
+      this.kept[clock] = kept.filter((_, row) => stays(row));
+    }
   }
 
   /** An array as plain numbers and its shape. */
@@ -85,9 +120,9 @@ export class Record {
     return this.rows("step") ? this.arrays.step.values[this.rows("step") - 1] : -1;
   }
 
-  /** How many rows of each array, and how many events, there are. */
+  /** How many rows of each array, and how many events, have come. */
   get have() {
-    const counts = Object.entries(this.arrays).map(([name, { rows }]) => [name, rows]);
+    const counts = Object.entries(this.arrays).map(([name, { came }]) => [name, came]);
     return { ...Object.fromEntries(counts), events: this.events.length };
   }
 }
@@ -458,11 +493,13 @@ class Player {
       record.events.push(...events.slice(record.events.length - have.events));
       return { id, name, said, record, have };
     });
-    for (const [name, array] of Object.entries(arrays)) {
-      const [index, key] = name.split("/");
+    const told = Object.entries(arrays).map(([name, array]) => [...name.split("/"), array]);
+    told.sort(([, a], [, b]) => (b === clockOf(b)) - (a === clockOf(a))); // clocks first: rows stand on them
+    for (const [index, key, array] of told) {
       const { record, have } = this.runs[index];
       this.counts.lost += record.extend(key, array, have[key]);
     }
+    for (const { record } of this.runs) record.thin();
     if (this.hasty) header.playing = this.state.playing;
     this.hasty = false;
     const changed = fresh || header.playing !== this.state.playing;

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from inspect import signature
 from pathlib import Path
 from typing import NoReturn
 
@@ -148,10 +149,12 @@ def bench(args) -> None:
     """Ratios, both sides interleaved in one run."""
     from tests.bench import BENCHES
 
-    results = {}
+    results, asked = {}, {"minutes": args.minutes} if args.minutes else {}
     for name in args.names or BENCHES:
+        if wrong := asked.keys() - signature(BENCHES[name].make).parameters.keys():
+            raise ValueError(f"--{min(wrong)}: {name} takes the time it takes; leave it out")
         print(f"{name}: {BENCHES[name].about}", file=sys.stderr)
-        results[name] = BENCHES[name].make()
+        results[name] = BENCHES[name].make(**asked)
         print(json.dumps({name: results[name]}), flush=True)
     if args.json:
         with open(args.json, "w") as file:
@@ -175,6 +178,7 @@ def main() -> int:
         sub.set_defaults(command=command)
         if command is bench:
             sub.add_argument("names", nargs="*", metavar="NAME")
+            sub.add_argument("--minutes", type=float, help="how long the bench memory looks on (3)")
             sub.add_argument("--json", metavar="FILE")
         elif command in (export, report):
             sub.add_argument("source", nargs="*", metavar="KEY=VALUE|LINK|FILE")

@@ -417,6 +417,55 @@ def test_a_slider_starts_new_runs_in_the_same_charts(visit):
     assert stats(page)["mounts"] == 4
 
 
+# 60,000 steps, every tenth with 512 numbers of each block; one array is asked for when half is over.
+HOURS = """async () => {
+  const style = document.querySelector('link[href*="player.css"]').href;
+  const { Record } = await import(style.replace('css', 'js'));
+  const record = new Record();
+  const rows = (from, to, width, factor) => {
+    const cell = (_, i) => factor * (from + Math.floor(i / width));
+    const values = Float32Array.from({ length: (to - from) * width }, cell);
+    return { shape: [to - from, width].slice(0, width > 1 ? 2 : 1), values };
+  };
+  const send = (name, width, factor, to, from = record.have[name] ?? 0) =>
+    record.extend(name, rows(from, to, width, factor), from);
+  let most = 0;
+  for (let step = 1000; step <= 60_000; step += 1000) {
+    send('step', 1, 1, step);
+    send('loss_train', 4, 2, step);
+    send('probe_step', 1, 10, step / 10);
+    send('grad_norm', 512, 30, step / 10);
+    if (step >= 30_000) send('cosine', 512, 50, step / 10);
+    record.thin();
+    const arrays = Object.values(record.arrays);
+    most = Math.max(most, arrays.reduce((sum, { rows, width }) => sum + 4 * rows * width, 0));
+  }
+  send('grad_norm', 512, 30, 6000, 5995); // again, after a connection broke
+  const lost = send('cosine', 512, 50, 6008, 6007);
+  const kept = Object.entries(record.arrays).map(([name, { rows, width, values }]) =>
+    [name, Array.from({ length: rows }, (_, i) => values[i * width])]);
+  return { most, lost, have: record.have, ...Object.fromEntries(kept) };
+}"""
+
+
+def test_a_page_left_open_for_hours_keeps_a_coarser_past_in_little_memory(quick):
+    told = quick.evaluate(HOURS)
+    assert told["most"] < 2.5 * 8 * 2**20
+    assert told["lost"] == 7  # and the next pull asks for them
+    assert told["have"] == {"step": 60_000, "loss_train": 60_000, "events": 0} | dict.fromkeys(
+        ("probe_step", "grad_norm", "cosine"), 6000
+    )
+    step, probes = np.array(told["step"]), np.array(told["probe_step"])
+    np.testing.assert_array_equal(step, np.arange(60_000))
+    assert 256 < len(probes) < 6000
+    np.testing.assert_array_equal(probes[:32], 10 * np.arange(32))
+    assert probes[-1] == 59_990
+    assert np.all(np.diff(np.log2(np.diff(probes) / 10)[40:-1:50]) <= 0)  # the past is the coarser part
+    np.testing.assert_array_equal(told["loss_train"], 2 * step)
+    np.testing.assert_array_equal(told["grad_norm"], 3 * probes)
+    np.testing.assert_array_equal(told["cosine"], 5 * probes)
+
+
 # --------------------------------------------------------------------------------------------- trouble
 
 

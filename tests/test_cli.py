@@ -164,6 +164,20 @@ def test_an_unknown_command_is_status_2(words, run_main):
     assert "--help" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["step", "--minutes", "3"], "--minutes: step takes the time it takes; leave it out"),
+        (["memory", "--minutes", "1e9"], "--minutes 1e+09: choose a time from 0.1 to 600 minutes"),
+        (["fast"], "bench='fast': choose one of "),
+    ],
+)
+def test_a_bench_that_cannot_be_is_one_line(words, said, run_main):
+    status, out, err = run_main("bench", *words)
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"lnres: {said}")
+
+
 def test_from_outside_an_error_shows_no_traceback():
     done = command("train", "norm=nrom")
     assert (done.returncode, done.stdout) == (2, "")
