@@ -16,19 +16,37 @@ from lnres.experiment import Experiment
 from lnres.layers import Weights, generator
 from lnres.models import MODELS
 from lnres.probes import Tape
+from lnres.theory import (
+    LAST_GRADIENT,
+    WRITTEN,
+    bare_rate,
+    batchnorm_cosine,
+    batchnorm_linear_rate,
+    batchnorm_rate,
+    c_star,
+    chi1,
+    critical_sigma_w2,
+    gradient_cosine,
+    input_cosine,
+    kappa1,
+    layernorm_rate,
+    layernorm_tanh_rate,
+    postlayernorm_rate,
+    prebatchnorm_gradient,
+    prelayernorm_gradient,
+    prelayernorm_power,
+    q_star,
+    recurrent_rate,
+    relu_layernorm_rate,
+    relu_power,
+    scaled_total,
+    xavier_power,
+)
 from lnres.train import Run, probe
 
 ENDS, COUNTED = 5, 30
 PLAIN = {"residual": "none", "layers": 1, "depth": COUNTED + 2 * ENDS, "width": 512, "seeds": 8, "batch": 8}
 STREAM = {"width": 512, "seeds": 8, "batch": 8}
-
-
-def kappa1(c):
-    return (np.sqrt(1 - c**2) + c * (math.pi - np.arccos(c))) / math.pi
-
-
-def kappa0(c):
-    return (math.pi - np.arccos(c)) / math.pi
 
 
 @lru_cache
@@ -61,12 +79,12 @@ def test_c01_c02_he_keeps_the_mean_power_and_what_it_scatters():
     """Of the layers of hundreds of narrow nets; a layer behind ReLU scatters by 5/n."""
     nets = [power(**NARROW, seeds=64, seed=first) for first in range(0, 512, 64)]
     ratios = np.concatenate([(net[2:] / net[1:-1]).ravel() for net in nets])
-    close(ratios.mean(), 1)
+    close(ratios.mean(), relu_power())
     close(64 * ratios.var(), 5, 0.05)
 
 
 def test_c03_xavier_and_relu_halve_the_power_per_layer():
-    close(1 / rate(power(norm="none", init="xavier", **PLAIN)), 1 / 2)
+    close(1 / rate(power(norm="none", init="xavier", **PLAIN)), xavier_power())
 
 
 @pytest.mark.parametrize(("norm", "init"), [("none", "he"), ("layer", "he")])
@@ -88,7 +106,7 @@ def test_c04_relu_draws_all_inputs_together(norm, init):
 def test_c32_batch_norm_keeps_all_inputs_apart(batch):
     settings = PLAIN | {"batch": batch, "depth": 25, "norm": "batch", "placement": "inner"}
     cosine = measured(**settings)["cosine"].mean(1)
-    np.testing.assert_allclose(cosine[1:], kappa1(-1 / (batch - 1)), rtol=0, atol=0.01)
+    np.testing.assert_allclose(cosine[1:], batchnorm_cosine(batch), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -112,66 +130,34 @@ def test_c05_gradients_of_different_inputs_turn_apart(residual, placement):
         rows = rows.detach().double() / rows.detach().double().norm(dim=-1, keepdim=True)
         return (rows @ rows.mT)[:, apart].numpy()
 
-    c, expected = cosines(x), 1.0
-    for block in range(6):
-        forward, backward = kappa1(c), kappa0(c)
-        if residual == "none":
-            c, factor = forward, backward
-        else:
-            weight = 1 if residual == "scaled" else block + 1  # the stream's power over the branch's
-            c, factor = (weight * c + forward) / (weight + 1), (weight + backward) / (weight + 1)
-        expected = expected * factor
+    skips = {"none": [0] * 6, "scaled": [1] * 6, "identity": range(1, 7)}[residual]
+    expected = gradient_cosine(cosines(x), skips)
     assert cosines(x.grad).mean() == pytest.approx(expected.mean(), abs=0.02)
-
-
-NODES = np.polynomial.hermite_e.hermegauss(99)
-
-
-def gaussian_mean(f):
-    """E f(z) of a standard normal z, by quadrature."""
-    z, weight = NODES
-    return float((weight * f(z)).sum() / weight.sum())
 
 
 @pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(3.0, 0.3), (1.5, 0.2)])
 def test_c07_c08_a_tanh_network_settles_and_its_gradient_follows_chi(sigma_w2, sigma_b2):
-    q = 1.0
-    for _ in range(1000):
-        q = sigma_w2 * gaussian_mean(lambda z, q=q: np.tanh(q**0.5 * z) ** 2) + sigma_b2
-    chi = sigma_w2 * gaussian_mean(lambda z: np.cosh(q**0.5 * z) ** -4)
     settings = PLAIN | {"norm": "none", "activation": "tanh", "init": "meanfield", "depth": 30}
     settings |= {"sigma_w2": sigma_w2, "sigma_b2": sigma_b2}
     settled = power(**settings)[10:].mean()  # of the activations: E tanh² = (q* - σ_b²) / σ_w²
-    close(sigma_w2 * settled + sigma_b2, q)
-    close(rate(grad(**settings)), chi)
+    close(sigma_w2 * settled + sigma_b2, q_star(sigma_w2, sigma_b2))
+    close(rate(grad(**settings)), chi1(sigma_w2, sigma_b2))
 
 
 def test_c06_on_the_critical_line_the_tanh_gradient_keeps_its_size():
-    settings = {"norm": "none", "activation": "tanh", "init": "meanfield", "sigma_w2": 1.76, "sigma_b2": 0.05}
+    settings = {"norm": "none", "activation": "tanh", "init": "meanfield", "sigma_b2": 0.05}
+    settings |= {"sigma_w2": critical_sigma_w2(0.05)}
     close(rate(grad(**(PLAIN | {"depth": 50} | settings))), 1)
-
-
-def joint(c, q, f):
-    """E f(a) f(b) of two normal variables of variance q and correlation c."""
-    (a, weight), other = NODES, np.sqrt(max(0.0, 1 - c * c))
-    b = c * a[:, None] + other * a
-    values = f(np.sqrt(q) * a)[:, None] * f(np.sqrt(q) * b)
-    return float((weight[:, None] * weight * values).sum() / weight.sum() ** 2)
 
 
 @pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(3.0, 0.3), (4.0, 0.05), (1.5, 0.2)])
 def test_c10_tanh_inputs_meet_at_a_correlation_of_their_own(sigma_w2, sigma_b2):
     """Two chaotic points and an ordered one, where all inputs become one."""
-    q, c = 1.0, 0.5
-    for _ in range(300):
-        q = sigma_w2 * joint(1.0, q, np.tanh) + sigma_b2
-    for _ in range(300):
-        c = (sigma_w2 * joint(c, q, np.tanh) + sigma_b2) / q
     settings = PLAIN | {"norm": "none", "activation": "tanh", "init": "meanfield", "depth": 40}
     seen = measured(**settings, sigma_w2=sigma_w2, sigma_b2=sigma_b2)
     size, alike = seen["act_rms"][-15:] ** 2, seen["cosine"][-15:]  # of the activations
     among = (sigma_w2 * size * alike + sigma_b2) / (sigma_w2 * size + sigma_b2)  # of the pre-activations
-    assert among.mean() == pytest.approx(c, abs=0.01)
+    assert among.mean() == pytest.approx(c_star(sigma_w2, sigma_b2), abs=0.01)
 
 
 def test_c09_c10_in_the_ordered_phase_inputs_meet_at_the_rate_of_the_gradient():
@@ -185,7 +171,7 @@ def test_c09_c10_in_the_ordered_phase_inputs_meet_at_the_rate_of_the_gradient():
 @pytest.mark.parametrize("batch", [5, 8, 64])
 def test_c12_batch_norm_of_a_linear_network_explodes_too(batch):
     settings = PLAIN | {"batch": batch, "depth": 25, "norm": "batch", "activation": "identity"}
-    close(rate(grad(**settings, placement="inner")), (batch - 2) / (batch - 3))
+    close(rate(grad(**settings, placement="inner")), batchnorm_linear_rate(batch))
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
@@ -198,36 +184,33 @@ def test_dropout_lets_signal_and_gradient_grow_by_what_it_scales_up(share):
 
 @pytest.mark.parametrize("batch", [8, 64])
 def test_c11_batch_norm_explodes_at_the_rate_of_its_batch_size(batch):
-    c = -1 / (batch - 1)
-    expected = (kappa0(c) + batch - 1) / ((batch - 3) * (1 - kappa1(c))) - 1 / (batch - 3)
     settings = PLAIN | {"batch": batch, "depth": 25, "seeds": 8, "norm": "batch", "placement": "inner"}
-    close(rate(grad(**settings)), expected)
+    close(rate(grad(**settings)), batchnorm_rate(batch))
 
 
 @pytest.mark.parametrize("gain", [0.5, 3.0])
 def test_c14_layer_norm_before_relu_keeps_the_gradient_for_any_weight_scale(gain):
-    close(rate(grad(norm="layer", placement="inner", init="he", gain=gain, **PLAIN)), 1)
+    close(rate(grad(norm="layer", placement="inner", init="he", gain=gain, **PLAIN)), layernorm_rate())
 
 
 @pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(2.0, 0.1), (1.0, 0.5)])
 def test_c14_biases_take_their_share(sigma_w2, sigma_b2):
     settings = {"init": "meanfield", "sigma_w2": sigma_w2, "sigma_b2": sigma_b2}
     profile = grad(norm="layer", placement="inner", **settings, **PLAIN)
-    close(rate(profile), sigma_w2 / (sigma_w2 + 2 * sigma_b2))
+    close(rate(profile), layernorm_rate(sigma_w2, sigma_b2))
 
 
 @pytest.mark.parametrize("gain", [0.5, 3.0])
 def test_c15_layer_norm_behind_relu_explodes_slowly(gain):
     profile = grad(norm="layer", placement="activated", init="he", gain=gain, **PLAIN)
-    close(rate(profile), math.pi / (math.pi - 1))
+    close(rate(profile), relu_layernorm_rate())
 
 
 @pytest.mark.parametrize(("sigma_w2", "sigma_b2"), [(2.0, 0.0), (2.0, 0.1), (1.0, 0.5)])
 def test_c16_layer_norm_before_tanh_depends_on_the_ratio_of_the_variances(sigma_w2, sigma_b2):
-    a, t = gaussian_mean(lambda z: np.cosh(z) ** -4), gaussian_mean(lambda z: np.tanh(z) ** 2)
     settings = {"init": "meanfield", "sigma_w2": sigma_w2, "sigma_b2": sigma_b2, "activation": "tanh"}
     profile = grad(norm="layer", placement="inner", **settings, **PLAIN)
-    close(rate(profile), sigma_w2 * a / (sigma_w2 * t + sigma_b2))
+    close(rate(profile), layernorm_tanh_rate(sigma_w2, sigma_b2))
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms", "batch"])
@@ -248,14 +231,14 @@ def test_c30_behind_the_weights_a_norm_makes_their_scale_a_matter_of_the_gradien
 
 def test_c17_a_bare_skip_doubles_variance_and_gradient_per_block():
     settings = STREAM | {"depth": 20, "norm": "none", "residual": "identity"}
-    close(1 / rate(power(**settings)), 2)
-    close(rate(grad(**settings)), 2)
+    close(1 / rate(power(**settings)), bare_rate())
+    close(rate(grad(**settings)), bare_rate())
 
 
 def test_c17_if_both_matrices_are_he_it_triples():
     settings = STREAM | {"depth": 20, "norm": "none", "residual": "identity", "init": "he"}
-    close(1 / rate(power(**settings)), 3)
-    close(rate(grad(**settings)), 3)
+    close(1 / rate(power(**settings)), bare_rate(branch=2))
+    close(rate(grad(**settings)), bare_rate(branch=2))
 
 
 @pytest.mark.parametrize("depth", [10, 30])
@@ -264,7 +247,7 @@ def test_c18_a_branch_scaled_by_depth_stays_below_e(depth):
     settings = STREAM | {"depth": depth, "norm": "none", "residual": "scaled"}
     for profile in (power(**settings)[::-1], grad(**settings)):
         total = float(np.exp(np.log(profile[0] / profile[-1]).mean()))
-        close(total, (1 + 1 / depth) ** depth, 0.03)
+        close(total, scaled_total(depth), 0.03)
         assert total < math.e
 
 
@@ -281,30 +264,29 @@ PRE = STREAM | {
 
 def test_c19_pre_norm_adds_one_unit_of_variance_per_block():
     profile = power(**PRE).mean(1)
-    np.testing.assert_allclose(profile, profile[0] + np.arange(17), rtol=0.03)
+    np.testing.assert_allclose(profile, prelayernorm_power(16, profile[0]), rtol=0.03)
 
 
 def test_c19_pre_norm_gradient_grows_like_the_stream_above():
     profile, v0 = grad(**PRE).mean(1), float(power(**PRE)[0].mean())
-    above, here = v0 + np.arange(1, 17), v0 + np.arange(16)
-    np.testing.assert_allclose(profile[:-1] / profile[1:], above / here, rtol=0.015)
-    close(profile[0] / profile[-1], (v0 + 16) / v0, 0.05)
+    expected = prelayernorm_gradient(16, v0)
+    np.testing.assert_allclose(profile[:-1] / profile[1:], expected[:-1] / expected[1:], rtol=0.015)
+    close(profile[0] / profile[-1], expected[0], 0.05)
 
 
 @pytest.mark.parametrize("depth", [8, 32])
 def test_c20_pre_batch_norm_gradients_grow_faster_than_pre_layer_norms(depth):
-    a, settings = 1 - 1 / math.pi, PRE | {"norm": "batch", "batch": 256, "depth": depth, "seeds": 8}
+    settings = PRE | {"norm": "batch", "batch": 256, "depth": depth, "seeds": 8}
     np.testing.assert_allclose(power(**settings).mean(1), 1 + np.arange(depth + 1), rtol=0.03)
-    profile, below = grad(**settings).mean(1), np.arange(depth)
-    expected = np.prod((2 + a * below) / (1 + a * below))
+    profile, expected = grad(**settings).mean(1), prebatchnorm_gradient(depth)[0]
     assert math.log(profile[0] / profile[-1]) == pytest.approx(math.log(expected), rel=0.03)
 
 
 def test_c21_post_norm_keeps_the_gradient_per_block():
-    close(rate(grad(**(PRE | {"placement": "post"}))), 1)
+    close(rate(grad(**(PRE | {"placement": "post"}))), postlayernorm_rate())
 
 
-@pytest.mark.parametrize(("placement", "exponent"), [("pre", -0.5), ("post", 0.0)])
+@pytest.mark.parametrize(("placement", "exponent"), LAST_GRADIENT.items())
 def test_c22_how_the_last_gradient_depends_on_depth(placement, exponent):
     """Of the last block's second matrix, one example a net: (L+1)^(-1/2) with a final norm, or constant."""
     sizes, depths = [], np.array([2, 8, 24])
@@ -351,24 +333,21 @@ def test_c36_a_linear_recurrence_multiplies_the_gradient_by_its_radius_each_step
     settings = {"model": "rnn", "activation": "identity", "norm": "none", "residual": "none", "depth": 1}
     profile = measured(**STREAM, **settings, gain=radius)["time_grad_norm"]
     steps = len(profile) - 1
-    close(float(np.exp(np.log(profile[0] / profile[-1]).mean() / steps)), radius)
+    close(float(np.exp(np.log(profile[0] / profile[-1]).mean() / steps)), recurrent_rate(radius))
 
 
 SCHEMES = {
-    "bare": ({"norm": "none"}, lambda depth: 2 ** (-depth / 2)),
-    "post": ({"norm": "layer", "placement": "post"}, lambda depth: 2 ** (-depth / 2)),
-    "pre": ({"norm": "layer", "placement": "pre"}, lambda depth: (depth + 1) ** -0.5),
-    "scaled": ({"norm": "none", "residual": "scaled"}, lambda depth: (1 + 1 / depth) ** (-depth / 2)),
-    "deepnorm": (
-        {"norm": "layer", "placement": "post", "residual": "deepnorm"},
-        lambda depth: (1 + 1 / (8 * depth) / (2 * depth) ** 0.5) ** (-depth / 2),  # β⁴ / α²
-    ),
+    "bare": {"norm": "none"},
+    "post": {"norm": "layer", "placement": "post"},
+    "pre": {"norm": "layer", "placement": "pre"},
+    "scaled": {"norm": "none", "residual": "scaled"},
+    "deepnorm": {"norm": "layer", "placement": "post", "residual": "deepnorm"},
 }
 
 
 @pytest.mark.parametrize("depth", [4, 16])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", WRITTEN)
 def test_c24_how_much_of_the_input_the_stream_still_carries(scheme, depth):
-    settings, expected = SCHEMES[scheme]
-    cosine = measured(**(STREAM | {"depth": depth, "residual": "identity"} | settings))["input_cosine"]
-    assert cosine[-1].mean() == pytest.approx(expected(depth), abs=0.01)
+    settings = STREAM | {"depth": depth, "residual": "identity"} | SCHEMES[scheme]
+    cosine = measured(**settings)["input_cosine"]
+    assert cosine[-1].mean() == pytest.approx(input_cosine(scheme, depth), abs=0.01)
