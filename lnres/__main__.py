@@ -1,4 +1,4 @@
-"""The command line: train, probe, export, report and bench."""
+"""The command line: train, probe, export, report, claims and bench."""
 
 import argparse
 import dataclasses
@@ -61,10 +61,10 @@ def trained(run, quiet: bool):
     return record
 
 
-def writable(path: str | None) -> None:
+def writable(path: str | None, option: str = "--out") -> None:
     """Raise ``ValueError`` where there is no folder for a file."""
     if path and not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"--out {path}: there is no such folder; make it first")
+        raise ValueError(f"{option} {path}: there is no such folder; make it first")
 
 
 def train(args) -> None:
@@ -145,6 +145,43 @@ def probe(args) -> None:
     print(json.dumps({"experiment": dataclasses.asdict(experiment)} | profiles))
 
 
+def claims(args) -> None:
+    """Decide claims by experiment; finished experiments are kept in a folder beside FILE."""
+    from contextlib import nullcontext
+    from tempfile import TemporaryDirectory
+
+    from tqdm import tqdm
+
+    from lnres.claims import results
+    from lnres.claims.bench import FIRST
+    from lnres.train import one_thread
+
+    writable(args.json, "--json")
+    one_thread()
+    wanted = results.needed(args.names)
+    with nullcontext(results.folder_of(args.json)) if args.json else TemporaryDirectory() as kept:
+        folder = Path(kept)
+        for name in wanted:
+            if results.load(name, folder):
+                continue
+            with tqdm(unit="step", desc=name, total=results.usual_ticks(name), mininterval=0.5) as bar:
+
+                def tick(said: str, bar=bar) -> None:
+                    bar.set_postfix_str(said, refresh=False)
+                    bar.update()
+
+                results.save(results.run(name, FIRST, tick), folder)
+            if args.json:
+                results.write(Path(args.json), results.rows(folder))
+        rows = results.rows(folder)
+    if args.json:
+        results.write(Path(args.json), rows)
+    else:
+        print(
+            json.dumps([row for row in rows if not args.names or row["id"] in args.names], ensure_ascii=False)
+        )
+
+
 def bench(args) -> None:
     """Ratios, both sides interleaved in one run."""
     from tests.bench import BENCHES
@@ -173,10 +210,10 @@ def main() -> int:
     """Run a command; bad input is one line on stderr and exit status 2."""
     parser = Parser(prog="python -m lnres", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, probe, export, report, bench):
+    for command in (train, probe, export, report, claims, bench):
         sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
-        if command is bench:
+        if command in (claims, bench):
             sub.add_argument("names", nargs="*", metavar="NAME")
             sub.add_argument("--minutes", type=float, help="how long the bench memory looks on (3)")
             sub.add_argument("--json", metavar="FILE")
