@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lnres.claims import CLAIMS, EXPERIMENTS, results
-from lnres.claims.bench import Found, plain, sweep, train
+from lnres.claims.bench import Found, plain, residual, sweep, train
 from lnres.claims.claim import SOURCES, TOPICS
 from lnres.claims.judge import VERDICTS
 
@@ -96,7 +96,7 @@ def test_where_training_itself_is_judged_other_seeds_choose():
 
 
 def test_a_member_that_diverged_scores_chance():
-    e = plain(norm="none", depth=8, width=8, seeds=2, batch=8, steps=20, lr=100.0, gain=5.0)
+    e = residual("bare", depth=16, width=8, seeds=2, batch=8, steps=20, lr=100.0, gain=2.0)
     trial = finished(train(e))
     assert trial.diverged().tolist() == [1, 1]
     assert trial.test_accuracy().tolist() == [0.1, 0.1]
