@@ -375,7 +375,7 @@ const ICONS = {
 };
 
 /** An element with attributes, properties and children: h("button", { class: "x", onclick: f }, "text"). */
-function h(tag, attributes = {}, ...children) {
+export function h(tag, attributes = {}, ...children) {
   const kind = ["svg", "path", "line"].includes(tag) ? "2000/svg" : "1999/xhtml";
   const node = document.createElementNS(`http://www.w3.org/${kind}`, tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -387,10 +387,10 @@ function h(tag, attributes = {}, ...children) {
 }
 
 const drawing = (viewBox, shape) => h("svg", { viewBox, "aria-hidden": "true" }, shape);
-const icon = (name) => drawing("0 0 24 24", h("path", { d: ICONS[name] }));
+export const icon = (name) => drawing("0 0 24 24", h("path", { d: ICONS[name] }));
 /** What the address of the page says for a name, and the address with other such words. */
 const asked = (name) => new URLSearchParams(location.search).get(name);
-function address(words) {
+export function address(words) {
   // By hand: URLSearchParams would spell every other parameter anew.
   const others = location.search.slice(1).split("&").filter((pair) => pair && !(pair.split("=")[0] in words));
   const said = Object.entries(words).filter(([, value]) => value !== null);
@@ -398,9 +398,24 @@ function address(words) {
   return `${location.origin}${location.pathname}${query && `?${query}`}${location.hash}`;
 }
 
+/** Light or dark by the page's own background, so that a change of theme is followed at once. */
+export function light(root) {
+  const [r, g, b] = getComputedStyle(root).backgroundColor.match(/[\d.]+/g).map(Number);
+  return 0.299 * r + 0.587 * g + 0.114 * b > 128;
+}
+
+/** The buttons of a menu that saves a chart as a picture. */
+export const saving = (node, filename) =>
+  ["png", "svg"].map((format) =>
+    h("button", { type: "button", onclick: ({ target }) => {
+      target.closest("details").open = false;
+      const { clientWidth: width, clientHeight: height } = node;
+      window.Plotly.downloadImage(node, { format, width, height, scale: 2, filename: filename() });
+    } }, `Save as ${format.toUpperCase()}`));
+
 const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)} %` : "–");
 const once = {};
-const fetched = (url, tag, attributes) =>
+export const fetched = (url, tag, attributes) =>
   (once[url] ??= new Promise((done, failed) => {
     document.head.append(h(tag, { ...attributes, onload: done, onerror: failed }));
   }));
@@ -563,7 +578,7 @@ class Player {
   paint() {
     if (this.closed) return;
     const start = performance.now();
-    this.theme = this.light() ? "light" : "dark";
+    this.theme = light(this.root) ? "light" : "dark";
     if (this.searched !== location.search) this.write(); // a rerun of the page writes what it knew
     this.controls();
     // New runs leave the last picture until they have something to show.
@@ -639,12 +654,6 @@ class Player {
       chart.zoom++;
       this.hurry();
     });
-  }
-
-  /** Light or dark by the page's own background, so that a change of theme is followed at once. */
-  light() {
-    const [r, g, b] = getComputedStyle(this.root).backgroundColor.match(/[\d.]+/g).map(Number);
-    return 0.299 * r + 0.587 * g + 0.114 * b > 128;
   }
 
   // -------------------------------------------------------------------------------------------- elements
@@ -765,19 +774,11 @@ class Player {
     chart.said = h("span", { class: "lnres-measured" });
     const title = "Enlarge this panel, or not (double click, Esc)";
     chart.grow = h("button", { type: "button", title, "aria-label": title, onclick: () => this.enlarge(chart) }, icon("big"));
-    const saving = (format) => () => {
-      const { width, height } = chart.size;
-      window.Plotly.downloadImage(chart.node, { format, width, height, scale: 2, filename: chart.figure });
-    };
-    const item = (text, act) => h("button", { type: "button", onclick: () => {
-      chart.menu.open = false;
-      act();
-    } }, text);
     chart.menu = h(
       "details", { class: "lnres-menu" },
       h("summary", { title: "More", "aria-label": "More to do with this panel" }, icon("more")),
-      h("div", {}, item("Save as PNG", saving("png")), item("Save as SVG", saving("svg")),
-        item("Remove panel", () => this.remove(chart))),
+      h("div", {}, ...saving(chart.node, () => chart.figure),
+        h("button", { type: "button", onclick: () => this.remove(chart) }, "Remove panel")),
     );
     chart.title.append(chart.pick, chart.said, chart.grow, chart.menu);
     this.grid.append(chart.panel);

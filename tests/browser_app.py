@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import uvicorn
+from starlette.applications import Starlette
+
+from lnres.ui import server
 
 ROOT = Path(__file__).parents[1]
 READY = "() => window.lnres?.stats().painted > 0 && lnres.state().step >= 0"
@@ -84,6 +89,23 @@ def running(log: Path) -> Iterator[App]:
         with suppress(ProcessLookupError):  # as it should be: nothing is left
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The host and port of a server in this process that has the app's routes, and nothing of Streamlit."""
+    web = uvicorn.Server(
+        uvicorn.Config(
+            Starlette(routes=server.routes()), "127.0.0.1", 0, ws="websockets-sansio", log_level="error"
+        )
+    )
+    thread = threading.Thread(target=web.run)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{until(lambda: web.started and web.servers[0].sockets[0].getsockname()[1])}"
+    finally:
+        web.should_exit = True
+        thread.join()
 
 
 def browser(playwright):

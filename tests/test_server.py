@@ -10,11 +10,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import uvicorn
-from browser_app import until
+from browser_app import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.applications import Starlette
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
@@ -38,14 +36,8 @@ def names_in(node) -> set[str]:
 
 @pytest.fixture(scope="module")
 def address():
-    app = Starlette(routes=server.routes())
-    web = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, ws="websockets-sansio", log_level="error"))
-    thread = threading.Thread(target=web.run)
-    thread.start()
-    port = until(lambda: web.started and web.servers[0].sockets[0].getsockname()[1])
-    yield f"127.0.0.1:{port}"
-    web.should_exit = True
-    thread.join()
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture
@@ -391,23 +383,23 @@ def fetched(address, path, **headers):
 
 @pytest.mark.parametrize("name", server.FILES)
 def test_files_are_served_whole_plain_and_packed(address, name):
-    plain, headers = fetched(address, f"/lnres/assets/{name}")
-    packed, packed_headers = fetched(address, f"/lnres/assets/{name}", **{"Accept-Encoding": "gzip"})
+    plain, headers = fetched(address, f"/lnres/assets/0/{name}")
+    packed, packed_headers = fetched(address, f"/lnres/assets/0/{name}", **{"Accept-Encoding": "gzip"})
     assert plain == gzip.decompress(packed) == server.asset(name)
     assert headers["Content-Type"].startswith(server.FILES[name])
     assert packed_headers["Content-Encoding"] == "gzip"
     assert packed_headers["Vary"] == "Accept-Encoding"
 
 
-@pytest.mark.parametrize(("query", "lasting"), [("", False), ("?v=0", False), ("?v={}", True)])
-def test_only_the_right_version_is_kept_for_ever(address, query, lasting):
-    _, headers = fetched(address, "/lnres/assets/player.css" + query.format(server.version("player.css")))
+@pytest.mark.parametrize(("version", "lasting"), [("0", False), (server.version(), True)])
+def test_only_the_right_version_is_kept_for_ever(address, version, lasting):
+    _, headers = fetched(address, f"/lnres/assets/{version}/player.css")
     assert ("immutable" in headers["Cache-Control"]) == lasting
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "icon.svg", "..%2Fapp.py", "%2e%2e%2fapp.py", "../app.py"])
 def test_no_other_file_is_given_away(address, name):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        fetched(address, f"/lnres/assets/{name}")
+        fetched(address, f"/lnres/assets/0/{name}")
     assert refused.value.code == 404
     refused.value.close()

@@ -2,10 +2,10 @@
 
 from lnres.figures import curves, maps, profiles  # noqa: F401  whose rows are FIGURES
 from lnres.figures.base import COLOURS, DASHES, FIGURES, THEMES, VANISHED, Config
-from lnres.figures.grammar import HISTOGRAMS, fill, gridded, shade, spans, thinned
+from lnres.figures.grammar import HISTOGRAMS, fill, filled, gridded, shade, spans, thinned
 from lnres.figures.maps import CLASSES
 
 __all__ = [
     "CLASSES", "COLOURS", "DASHES", "FIGURES", "HISTOGRAMS", "THEMES", "VANISHED", "Config",
-    "fill", "gridded", "shade", "spans", "thinned",
+    "fill", "filled", "gridded", "shade", "spans", "thinned",
 ]  # fmt: skip

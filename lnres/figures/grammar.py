@@ -218,6 +218,18 @@ def fill(
     theme: str = "light",
 ) -> go.Figure:
     """The figure of a spec at a step (``None``: the latest), of all configurations or those shown."""
+    figure = filled(spec, records, step, shown, theme)
+    return go.Figure(figure["data"], {"template": THEMES[theme]["template"]} | figure["layout"])
+
+
+def filled(
+    spec: dict,
+    records: Sequence[Record],
+    step: int | None = None,
+    shown: Sequence[int] | None = None,
+    theme: str | None = None,
+) -> dict:
+    """Data and layout of a spec at a step; without a theme, ramps are left to a browser that knows it."""
     now = max((record.last_step for record in records), default=-1) if step is None else step
     shown = list(range(len(records))) if shown is None else list(shown)
     data: list[dict] = []
@@ -247,7 +259,7 @@ def fill(
                 wide = (1 - gap * (many - 1)) / many
                 left = shown.index(run) * (wide + gap) if run in shown else 0
                 return [left, left + wide]
-            case {"ramp": power, "from": first}:
+            case {"ramp": power, "from": first} if theme:
                 ramp = THEMES[theme]["ramp"][first:]
                 return [[(i / (len(ramp) - 1)) ** power, colour] for i, colour in enumerate(ramp)]
             case dict():
@@ -258,4 +270,4 @@ def fill(
 
     for trace in spec["data"]:
         data.append(resolve(trace))
-    return go.Figure(data, {"template": THEMES[theme]["template"]} | resolve(spec["layout"]))
+    return {"data": data, "layout": resolve(spec["layout"])}

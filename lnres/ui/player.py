@@ -15,13 +15,9 @@ export default async ({ parentElement, data, setTriggerValue }) => {
 _mount = st.components.v2.component("lnres.player", js=LOADER, isolate_styles=False)
 
 
-def _address(name: str) -> str:
-    return f"{server.base()}/lnres/assets/{name}?v={server.version(name)}"
-
-
 def player(lockstep, key: str = "player") -> None:
     """Show the runs of a lockstep; a rerun of the page with the same one leaves the charts alone."""
     data = {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
-    data |= {name.split(".")[0]: _address(name) for name in ("player.js", "plotly.min.js")}
+    data |= {name.split(".")[0]: server.address(name) for name in ("player.js", "plotly.min.js")}
     # A fork was made in the browser: the page is drawn again, with its controls.
-    _mount(key=key, data=data | {"style": _address("player.css")}, on_shown_change=lambda: None)
+    _mount(key=key, data=data | {"style": server.address("player.css")}, on_shown_change=lambda: None)

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from streamlit.runtime.pages_manager import PagesManager
 
 from lnres.engine import local
 from lnres.figures import FIGURES, HISTOGRAMS, THEMES, Config, shade, spans
@@ -27,7 +28,10 @@ from lnres.record import CLOCK_OF, pack
 PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
 """What is shown unless the visitor chose otherwise: the first four of these that apply."""
 ASSETS = Path(__file__).parents[2] / "assets"
-FILES = {"player.js": "text/javascript", "player.css": "text/css", "plotly.min.js": "text/javascript"}
+SCRIPT, STYLE = "text/javascript", "text/css"
+FILES = {
+    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE, "plotly.min.js": SCRIPT,
+}  # fmt: skip
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
@@ -44,9 +48,14 @@ def asset(name: str) -> bytes:
 
 
 @cache
-def version(name: str) -> str:
-    """A short hash of the file, for an address that can be cached for ever."""
-    return sha256(asset(name)).hexdigest()[:12]
+def version() -> str:
+    """A short hash of all files: addresses under it can be cached for ever, and files import each other."""
+    return sha256(b"".join(sha256(asset(name)).digest() for name in FILES)).hexdigest()[:12]
+
+
+def address(name: str) -> str:
+    """Where the browser finds a file."""
+    return f"{base()}/lnres/assets/{version()}/{name}"
 
 
 @cache
@@ -58,7 +67,7 @@ def _file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in FILES:
         return Response("no such file", 404)
-    lasting = request.query_params.get("v") == version(name)
+    lasting = request.path_params["version"] == version()
     headers = {
         "Cache-Control": "public, max-age=31536000, immutable" if lasting else "no-cache",
         "Vary": "Accept-Encoding",
@@ -161,14 +170,19 @@ def _fitting(rows: dict, room: float) -> int:
     return max(1, pending - LAG, int(pending * room / size))
 
 
-def _read(message: dict) -> dict:
-    """The JSON object in a WebSocket message; ``ValueError`` says what is there instead."""
+def _json(message: dict) -> object:
+    """What a WebSocket message says; ``ValueError`` where it is not JSON."""
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message.get("code") or 1005)
     try:
-        value = json.loads(message.get("text") or "")
+        return json.loads(message.get("text") or "")
     except (ValueError, RecursionError):
         raise ValueError("a message must be JSON text") from None
+
+
+def _read(message: dict) -> dict:
+    """The JSON object in a message to a player; ``ValueError`` says what is there instead."""
+    value = _json(message)
     if not isinstance(value, dict) or not value.keys() & {"have", "do"}:
         raise ValueError("a message is a pull with 'have' or a command with 'do'")
     return value
@@ -239,12 +253,17 @@ def _command(lockstep, message: dict) -> dict | None:
     return COMMANDS[message["do"]](lockstep, message.get("value"))
 
 
+def _ours(socket: WebSocket) -> bool:
+    """Whether a page of this host asks, or no page at all."""
+    origin = socket.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+
+
 async def live(socket: WebSocket) -> None:
     """Answer pulls and commands of one player until it leaves; nothing is kept between two pulls."""
     lockstep = local.find(socket.path_params["token"])
-    origin = socket.headers.get("origin")
     await socket.accept()
-    if origin is not None and urlsplit(origin).netloc != socket.headers.get("host"):
+    if not _ours(socket):
         return await socket.close(4403, "this page belongs to another host")
     if lockstep is None:
         return await socket.close(4404, "this session has ended")
@@ -291,6 +310,39 @@ async def live(socket: WebSocket) -> None:
             task.cancel()
 
 
+# ------------------------------------------------------------------------------------------------ boards
+
+
+def _question(message: dict) -> tuple[int, dict]:
+    """The number of a question and the values it asks about; ``ValueError`` says what is there instead."""
+    value = _json(message)
+    if (
+        not isinstance(value, dict)
+        or value.keys() != {"number", "values"}
+        or type(value["number"]) is not int
+    ):
+        raise ValueError("a message is a question with a whole 'number' and 'values'")
+    return value["number"], value["values"]
+
+
+async def board(socket: WebSocket) -> None:
+    """Answer the values of one board's controls with its panels, question by question; nothing is kept."""
+    await socket.accept()
+    if not _ours(socket):
+        return await socket.close(4403, "this page belongs to another host")
+    rows = await asyncio.to_thread(importlib.import_module, "lnres.boards")
+    if (name := socket.path_params["name"]) not in rows.BOARDS:
+        return await socket.close(4404, "there is no such board")
+    with suppress(WebSocketDisconnect):
+        while True:
+            try:
+                number, values = _question(await socket.receive())
+                answer = await asyncio.to_thread(rows.BOARDS[name].make.answer, values)
+                await socket.send_text(f'{{"number": {number}, "answer": {answer}}}')
+            except ValueError as error:
+                await socket.send_json({"error": str(error)})
+
+
 # ------------------------------------------------------------------------------------------------ the app
 
 
@@ -304,7 +356,8 @@ def routes() -> list[BaseRoute]:
     """The routes beside Streamlit's own."""
     return [
         WebSocketRoute(f"{base()}/lnres/live/{{token}}", live),
-        Route(f"{base()}/lnres/assets/{{name}}", _file),
+        WebSocketRoute(f"{base()}/lnres/board/{{name}}", board),
+        Route(f"{base()}/lnres/assets/{{version}}/{{name}}", _file),
     ]
 
 
@@ -320,6 +373,8 @@ def _warm() -> None:
 @asynccontextmanager
 async def lifespan(app):
     """Warm workers while the server lives."""
+    # Or Streamlit would take the first visitor, if a link leads past the first page, around app.py.
+    PagesManager.uses_pages_directory = False
     warmed = asyncio.get_running_loop().run_in_executor(None, _warm)
     yield
     await warmed

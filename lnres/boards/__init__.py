@@ -1,0 +1,19 @@
+"""Pages that answer a hand at once: controls, and a pure function from their values to panels."""
+
+from lnres.boards.base import (
+    BOARDS,
+    Answer,
+    Board,
+    Cells,
+    Field,
+    Index,
+    Panel,
+    Pick,
+    Point,
+    Slider,
+    Toggle,
+)
+
+__all__ = [
+    "BOARDS", "Answer", "Board", "Cells", "Field", "Index", "Panel", "Pick", "Point", "Slider", "Toggle",
+]  # fmt: skip
