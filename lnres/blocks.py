@@ -143,5 +143,5 @@ class Block:
         return self.after(y)
 
     def carry(self, x: Tensor, y: Tensor, h: Tensor, parts: Tensor) -> Tensor:
-        """What its output h, behind the sum y, has kept of each of the parts (K, S, B, ...) of its input x."""
+        """What its output h, behind the sum y, has kept of each of the parts (K, S, B, ...) of its x."""
         return self.after.carry(y, h, self.skip.carry(self.valve(x), self.valve(parts)))

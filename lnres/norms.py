@@ -65,7 +65,9 @@ class Norm:
         If the parts add up to x, then these and ``origin`` add up to y.
         """
         centred, out = x - self.mean(x), y - self.origin(x)
-        seen = centred.abs() > 1e-6 * centred.abs().amax(-1, keepdim=True)  # what is left of rounding has no direction
+        seen = centred.abs() > 1e-6 * centred.abs().amax(
+            -1, keepdim=True
+        )  # what is left of rounding has no direction
         slope = torch.where(seen, out / torch.where(seen, centred, 1), 0)
         return (parts - self.mean(parts.flatten(0, 1)).unflatten(0, (-1, len(x)))) * slope
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def written(blocks: int) -> list[range]:
     """The blocks, from 1 on, whose writings one band of a river joins, band by band."""
     many = min(blocks, MOST_BANDS)
     edges = [1 + blocks * i // many for i in range(many + 1)]
-    return [range(*pair) for pair in zip(edges, edges[1:], strict=False)]
+    return [range(*pair) for pair in pairwise(edges)]
 
 
 # Regions of the plane are bytes: the class, and within it so many levels of certainty.

@@ -146,11 +146,12 @@ class Run:
             return arrays
         with torch.no_grad():
             self._updates.remember()
+            arrays["river"] = river(tape)  # with the parameters that made the stream
         self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)
             arrays |= gradients(tape, arrived, e.batch, self._scratch)
-            arrays |= self._updates.measure() | {"river": river(tape)}
+            arrays |= self._updates.measure()
         arrays["probe_step"] = torch.tensor(self.step)
         return arrays
 
