@@ -41,7 +41,7 @@ class Norm:
         if not self.affine:
             return x
         gain = along(x, self.gain)
-        return x * gain + along(x, self.shift) if self.shifts else x * gain
+        return torch.addcmul(along(x, self.shift), x, gain) if self.shifts else x * gain
 
     def normalize(self, x: Tensor) -> Tensor:
         """The normalized tensor, before the affine."""

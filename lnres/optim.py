@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, optim
 
+from lnres.layers import Weights
 from lnres.registry import Registry
 
 OPTIMIZERS = Registry("optimizer")
@@ -28,26 +29,26 @@ def stepper(optimizer: optim.Optimizer) -> Callable[[], None]:
 @OPTIMIZERS.add(
     "sgd", "SGD", r"v\leftarrow\mu v+g,\ \theta\leftarrow\theta-\eta v", paper="Robbins & Monro 1951"
 )
-def sgd(flat: Tensor, e) -> optim.Optimizer:
+def sgd(weights: Weights, e) -> optim.Optimizer:
     """Gradient descent with heavy-ball momentum (momentum 0: plain)."""
-    return optim.SGD([flat], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, fused=True)
+    return optim.SGD([weights.leaf], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, fused=True)
 
 
 @OPTIMIZERS.add(
     "adam", "Adam", r"\theta\leftarrow\theta-\eta\,\hat m/(\sqrt{\hat v}+\epsilon)", paper="Kingma & Ba 2015"
 )
-def adam(flat: Tensor, e) -> optim.Optimizer:
+def adam(weights: Weights, e) -> optim.Optimizer:
     """A step size of its own for every weight, from running means of the gradient and its square."""
-    return optim.Adam([flat], e.lr, weight_decay=e.weight_decay, fused=True)
+    return optim.Adam([weights.leaf], e.lr, weight_decay=e.weight_decay, fused=True)
 
 
 @OPTIMIZERS.add(
     "adamw", "AdamW", r"\theta\leftarrow(1-\eta\lambda)\theta-\eta\,\hat m/(\sqrt{\hat v}+\epsilon)",
     paper="Loshchilov & Hutter 2019",
 )  # fmt: skip
-def adamw(flat: Tensor, e) -> optim.Optimizer:
+def adamw(weights: Weights, e) -> optim.Optimizer:
     """Adam whose weight decay does not pass through the running means."""
-    return optim.AdamW([flat], e.lr, weight_decay=e.weight_decay, fused=True)
+    return optim.AdamW([weights.leaf], e.lr, weight_decay=e.weight_decay, fused=True)
 
 
 @OPTIMIZERS.add(
@@ -56,9 +57,9 @@ def adamw(flat: Tensor, e) -> optim.Optimizer:
     r"v\leftarrow\mu v+g,\ \theta\leftarrow\theta-\eta(g+\mu v)",
     paper="Nesterov 1983",
 )
-def nesterov(flat: Tensor, e) -> optim.Optimizer:
+def nesterov(weights: Weights, e) -> optim.Optimizer:
     """Momentum that looks ahead: the gradient counts once more on top of the velocity."""
-    made = optim.SGD([flat], e.lr, e.momentum, weight_decay=e.weight_decay, fused=True)
+    made = optim.SGD([weights.leaf], e.lr, e.momentum, weight_decay=e.weight_decay, fused=True)
     made.param_groups[0]["nesterov"] = True  # torch refuses it for a momentum of 0, which may change later
     return made
 
@@ -69,14 +70,14 @@ def nesterov(flat: Tensor, e) -> optim.Optimizer:
     r"\theta\leftarrow\theta-\eta g/(\sqrt{\hat v}+\epsilon)",
     paper="Tieleman & Hinton 2012",
 )
-def rmsprop(flat: Tensor, e) -> optim.Optimizer:
+def rmsprop(weights: Weights, e) -> optim.Optimizer:
     """The gradient over the root of its running mean square, with momentum on top."""
-    made = optim.RMSprop([flat], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, foreach=False)
-    zeros = {name: torch.zeros_like(flat) for name in ("square_avg", "momentum_buffer")}
-    made.state[flat] = {
-        "step": torch.zeros(()),
-        **zeros,
-    }  # momentum may begin later: torch would not be ready
+    made = optim.RMSprop(
+        [weights.leaf], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, foreach=False
+    )
+    # momentum may begin later: torch would not be ready
+    zeros = {name: torch.zeros_like(weights.flat) for name in ("square_avg", "momentum_buffer")}
+    made.state[weights.leaf] = {"step": torch.zeros(()), **zeros}
     return made
 
 
@@ -89,8 +90,8 @@ def rmsprop(flat: Tensor, e) -> optim.Optimizer:
 class Lion(optim.Optimizer):
     """Only the sign of the averaged gradient counts: every weight moves by the learning rate, up or down."""
 
-    def __init__(self, flat: Tensor, e):
-        super().__init__([flat], {"lr": e.lr, "betas": (0.9, 0.99), "weight_decay": e.weight_decay})
+    def __init__(self, weights: Weights, e):
+        super().__init__([weights.leaf], {"lr": e.lr, "betas": (0.9, 0.99), "weight_decay": e.weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -102,6 +103,52 @@ class Lion(optim.Optimizer):
                 direction = torch.lerp(p.grad, mean, first).sign_()
                 p.mul_(1 - lr * group["weight_decay"]).add_(direction, alpha=-lr)
                 mean.lerp_(p.grad, 1 - second)
+
+
+def orthogonalized(x: Tensor) -> Tensor:
+    """Matrices (..., n, m) whose singular values are all brought near 1, by five Newton-Schulz steps.
+
+    Each maps a singular value s to 3.4445 s - 4.775 s³ + 2.0315 s⁵ (Jordan et al. 2024).
+    """
+    y = x if x.shape[-2] <= x.shape[-1] else x.mT
+    y = y / torch.linalg.vector_norm(x.flatten(-2), dim=-1)[..., None, None].clamp_min(1e-7)
+    for _ in range(5):
+        square = y @ y.mT
+        y = 3.4445 * y + (2.0315 * square @ square - 4.775 * square) @ y
+    return y if x.shape[-2] <= x.shape[-1] else y.mT
+
+
+@OPTIMIZERS.add(
+    "muon",
+    "Muon",
+    r"W\leftarrow(1-\eta\lambda)W-0.2\,\eta\sqrt{\max(n_{in},n_{out})}\,UV^\top,\ g+\mu v=U\Sigma V^\top",
+    about="A matrix of the blocks moves equally far in all directions that its averaged gradient has; "
+    "everything else moves by AdamW. The factor 0.2 √max makes both updates equally large (Liu et al. 2025).",
+    paper="Jordan et al. 2024",
+)
+class Muon(optim.AdamW):
+    """Nesterov momentum, orthogonalized; what stands side by side in one matrix counts as one."""
+
+    def __init__(self, weights: Weights, e):
+        super().__init__([weights.leaf], e.lr, weight_decay=e.weight_decay, fused=True)
+        self.param_groups[0]["momentum"] = e.momentum
+        self.weights, self.places = weights, weights.matrices("blocks")
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """AdamW for all, then for the matrices from where they were."""
+        for group in self.param_groups:
+            (p,), lr, momentum = group["params"], group["lr"], group["momentum"]
+            before = p.clone()
+            inspect.unwrap(optim.AdamW.step)(self)
+            mean = self.state[p].setdefault("mean", torch.zeros_like(p)).lerp_(p.grad, 1 - momentum)
+            flats = p, before, torch.lerp(p.grad, mean, momentum)
+            groups = [self.weights.groups(flat) for flat in flats]
+            for k, rows, _ in self.places:
+                now, old, ahead = (parts[k] for parts in groups)
+                size = 0.2 * lr * max(now.shape[2:]) ** 0.5
+                shorter = old[rows] * (1 - lr * group["weight_decay"])
+                now[rows] = shorter - size * orthogonalized(ahead[rows])
 
 
 # A schedule maps (step, experiment) to the factor on the learning rate, after the linear warm-up.

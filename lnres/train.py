@@ -76,9 +76,7 @@ class Run:
             self.weights, experiment, self.batches.features, self.batches.outputs
         )
         self.weights.pack()
-        self._flat = self.weights.flat.detach()  # one leaf for the optimizer, the same memory
-        self._flat.requires_grad_().grad = self.weights.grad
-        self.optimizer = OPTIMIZERS[experiment.optimizer].make(self._flat, experiment)
+        self.optimizer = OPTIMIZERS[experiment.optimizer].make(self.weights, experiment)
         self._step = stepper(self.optimizer)
         self.activation = ACTIVATIONS[experiment.activation].make
         self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()

@@ -1,5 +1,7 @@
 """The oracle of the suite: the same network written a second time, in plain ``torch.nn``, for one member."""
 
+from unittest import mock
+
 import pytest
 import torch
 from torch import nn
@@ -141,15 +143,41 @@ class Lion(torch.optim.Optimizer):
                 self.state[p]["m"] = 0.99 * m + 0.01 * p.grad
 
 
+class Muon:
+    """torch's for the matrices of the blocks, but in full precision, and its AdamW for all others."""
+
+    def __init__(self, net, e):
+        matrices = [p for p in net.blocks.parameters() if p.ndim == 2]
+        rest = [p for p in net.parameters() if not any(p is matrix for matrix in matrices)]
+        self.both = [
+            torch.optim.Muon(matrices, e.lr, e.weight_decay, e.momentum, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, e.lr, weight_decay=e.weight_decay),
+        ]
+
+    def zero_grad(self):
+        for optimizer in self.both:
+            optimizer.zero_grad()
+
+    def step(self):
+        with mock.patch.object(torch.Tensor, "bfloat16", torch.Tensor.clone):
+            for optimizer in self.both:
+                optimizer.step()
+
+
 TORCH_OPTIMIZERS = {
-    "sgd": lambda p, e: torch.optim.SGD(p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay),
-    "adam": lambda p, e: torch.optim.Adam(p, e.lr, weight_decay=e.weight_decay),
-    "adamw": lambda p, e: torch.optim.AdamW(p, e.lr, weight_decay=e.weight_decay),
-    "nesterov": lambda p, e: torch.optim.SGD(
-        p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay, nesterov=True
+    "sgd": lambda net, e: torch.optim.SGD(
+        net.parameters(), e.lr, momentum=e.momentum, weight_decay=e.weight_decay
     ),
-    "rmsprop": lambda p, e: torch.optim.RMSprop(p, e.lr, momentum=e.momentum, weight_decay=e.weight_decay),
-    "lion": lambda p, e: Lion(p, e.lr, e.weight_decay),
+    "adam": lambda net, e: torch.optim.Adam(net.parameters(), e.lr, weight_decay=e.weight_decay),
+    "adamw": lambda net, e: torch.optim.AdamW(net.parameters(), e.lr, weight_decay=e.weight_decay),
+    "nesterov": lambda net, e: torch.optim.SGD(
+        net.parameters(), e.lr, momentum=e.momentum, weight_decay=e.weight_decay, nesterov=True
+    ),
+    "rmsprop": lambda net, e: torch.optim.RMSprop(
+        net.parameters(), e.lr, momentum=e.momentum, weight_decay=e.weight_decay
+    ),
+    "lion": lambda net, e: Lion(net.parameters(), e.lr, e.weight_decay),
+    "muon": Muon,
 }
 
 

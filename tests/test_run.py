@@ -349,7 +349,7 @@ def test_losses_equal_a_loop_written_by_hand(optimizer, norm, by_hand, torch_opt
     run = Run(experiment(optimizer=optimizer, norm=norm, weight_decay=0.02, final_norm=False))
     e = run.experiment
     nets = [by_hand(run.weights, e, k) for k in range(e.seeds)]
-    steppers = [torch_optimizers[optimizer](net.parameters(), e) for net in nets]
+    steppers = [torch_optimizers[optimizer](net, e) for net in nets]
     for step in range(10):
         x, y = run.batches(step, e.batch)
         arrays, _ = next(run)

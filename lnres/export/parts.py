@@ -208,6 +208,7 @@ OPTIMIZER = {
     "nesterov": "torch.optim.SGD(net.parameters(), lr=LR" + NESTEROV + DECAY + ")",
     "rmsprop": "torch.optim.RMSprop(net.parameters(), lr=LR" + MOMENTUM + DECAY + ")",
     "lion": "Lion(net.parameters(), lr=LR" + DECAY + ")",
+    "muon": "Muon(net, lr=LR, momentum=MOMENTUM" + DECAY + ")",
 }
 
 # The factor on the learning rate of a step; nothing where it stays.
