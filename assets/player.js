@@ -227,24 +227,10 @@ function apart(rows) {
   return Array.from(rows[0] ?? [], (_, i) => [...rows.map((row) => row[i]), NaN]).flat();
 }
 
-/** The lower edge of the k-th of stacked bands, and back along its upper edge. */
-function outline(bands, k) {
-  const own = Array.from(bands[k] ?? []);
-  const under = own.map((value, i) => {
-    const side = value < 0 ? Math.min : Math.max;
-    return bands.slice(0, k).reduce((height, band) => height + side(band[i], 0), 0);
-  });
-  return [...under, ...under.map((height, i) => height + own[i]).reverse()];
-}
-
 function arrayOf(ref, records, step) {
   if (EDGES[ref.over]) {
     const [low, high] = EDGES[ref.over].map((over) => arrayOf({ ...ref, over }, records, step));
     return [...low, ...high.reverse()];
-  }
-  if ("stack" in ref) {
-    const { stack, ...whole } = ref;
-    return outline(arrayOf(whole, records, step), stack);
   }
   if (ref.loop) {
     const there = [...arrayOf({ ...ref, loop: false }, records, step)];
@@ -333,7 +319,7 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
       const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
-      return "end" in node ? both[node.end] : node.flip ? [...both].reverse() : [...both];
+      return "end" in node ? both[node.end] : [...both];
     }
     if ("now" in node) return now;
     if ("past" in node) return step !== null;
@@ -390,7 +376,7 @@ const ICONS = {
 
 /** An element with attributes, properties and children: h("button", { class: "x", onclick: f }, "text"). */
 export function h(tag, attributes = {}, ...children) {
-  const kind = ["svg", "path", "line"].includes(tag) ? "2000/svg" : "1999/xhtml";
+  const kind = ["svg", "path", "line", "text", "g"].includes(tag) ? "2000/svg" : "1999/xhtml";
   const node = document.createElementNS(`http://www.w3.org/${kind}`, tag);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) node[key] = value;
@@ -581,6 +567,7 @@ class Player {
       this.stop();
       Object.assign(this, { at: null, loop: [null, null] });
     }
+    this.awaiting ??= scene.at;
     if (this.branching) this.refresh("shown", version); // the page draws its controls for the new one
     this.branching = false;
     this.fork.hidden = true;

@@ -184,6 +184,9 @@ class Lockstep:
         self.key, self.version, self.news_count = "", 0, 0
         self.runs: list[Seen] = []
         self.playing, self.speed, self.notice = False, 0.0, ""
+        self.panels: Sequence[str] = ()  # figures to show at first, instead of the usual ones
+        self.drawn: dict[str, list[dict]] = {}  # traces to lay over figures
+        self.at: int | None = None  # the step to look at first, None for the latest
         self.watched, self.held = time.monotonic(), False
         self.process = engine.place()
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
@@ -265,6 +268,16 @@ class Lockstep:
             [run.experiment for run in self.runs],
             [run.record.last_step for run in self.runs],
         )
+
+    def show(
+        self, panels: Sequence[str] = (), drawn: dict[str, list[dict]] | None = None, at: int | None = None
+    ) -> None:
+        """Which figures are shown at first, Plotly traces to lay over them by name, the step looked at."""
+        view = panels, drawn or {}, at
+        if view != (self.panels, self.drawn, self.at):
+            self.panels, self.drawn, self.at = view
+            self.version += 1
+            self._tell()
 
     def play(self) -> None:
         """Train on until paused or finished."""

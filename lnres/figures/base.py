@@ -25,6 +25,8 @@ class Config:
     """Time steps of a recurrent network's sequence; 0 without."""
     plane: bool = False
     """Whether its classes are regions of a plane."""
+    online: bool = False
+    """Whether every batch is answered before it is learnt from."""
     invariant: bool = False
     """Whether a norm stands right behind every linear map, so that the size of weights does not matter."""
     pairing: str = ""
@@ -34,7 +36,7 @@ class Config:
     def of(cls, index: int, label: str, e) -> "Config":
         """Of an experiment, under the name it has among the compared."""
         pairing = f"{e.data}, {e.scaler}, seeds {e.seed} to {e.seed + e.seeds - 1}"
-        return cls(index, label, e.blocks, e.seeds, e.times, e.drawable, e.scale_invariant, pairing)
+        return cls(index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing)
 
     @property
     def letter(self) -> str:

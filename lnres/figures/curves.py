@@ -23,6 +23,8 @@ from lnres.figures.base import (
 GROUP = "over time"
 RECENT = 10
 """A minibatch may be two examples: the mean of so many says more."""
+LATELY = 40
+"""Batches in which a stream that is sorted by class shows all ten."""
 
 
 def _seeds(run: Config, clock: str, y: dict, of: Config | None = None) -> list[dict]:
@@ -86,6 +88,24 @@ def accuracy(runs: Sequence[Config]) -> dict:
     """Share of examples classified correctly against the step: mean over the seeds, with their range."""
     said = f"Training (line) and test (dots) accuracy against the step for {names(runs)}."
     return _curves(runs, "acc", shares(), "mean") | {"summary": said}
+
+
+@FIGURES.add("online", "Accuracy before learning")
+def online(runs: Sequence[Config]) -> dict:
+    """Share of a stream's examples that are answered right before they are learnt from, lately."""
+    data, streams = [], [run for run in runs if run.online]
+    for run in streams:
+        past = {"run": run.index, "at": "past", "thin": 300}
+        y = {"ref": "acc_online", "recent": LATELY} | past
+        data += band(run, {"ref": "step", "loop": True} | past, y | {"over": "band"})
+        data.append({
+            "type": "scatter", "mode": "lines", "name": run.letter, "visible": {"shown": run.index},
+            "line": {"color": run.colour, "dash": run.dash, "width": 2},
+            "x": {"ref": "step"} | past, "y": y | {"over": "mean"}, "hovertemplate": "step %{x}: %{y:.1%}",
+        })  # fmt: skip
+    said = f"Accuracy before learning, mean of {LATELY} batches, against the step for {names(runs)}."
+    key = f"mean of the last {LATELY} batches · band all seeds, {counted(streams)}"
+    return _figure(runs, data, shares()) | {"key": key, "summary": said, "applies": bool(streams)}
 
 
 @FIGURES.add("gap", "Generalization gap")

@@ -30,7 +30,8 @@ PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
 ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPT, STYLE = "text/javascript", "text/css"
 FILES = {
-    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE, "plotly.min.js": SCRIPT,
+    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE,
+    "lessons.js": SCRIPT, "lessons.css": STYLE, "plotly.min.js": SCRIPT,
 }  # fmt: skip
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
@@ -80,8 +81,12 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def scene(runs) -> dict:
-    """Everything the player draws that does not move: configurations, figures with references, themes."""
+def scene(runs, panels=(), drawn=(), at=None) -> dict:
+    """Everything the player draws that does not move: configurations, figures with references, themes.
+
+    ``panels`` are the figures to show at first, the usual ones if there are none; ``drawn`` are traces to
+    lay over figures, by their names; ``at`` is the step to look at first.
+    """
     from lnres.experiment import FIELDS, Experiment  # torch: the server answers before it is there
     from lnres.scene import Scene
 
@@ -108,12 +113,15 @@ def scene(runs) -> dict:
             for name in Experiment.live()
         ],
         "figures": {
-            name: spec | {"label": FIGURES[name].label, "about": FIGURES[name].about}
+            name: spec
+            | {"data": [*spec["data"], *dict(drawn).get(name, [])]}
+            | {"label": FIGURES[name].label, "about": FIGURES[name].about}
             for name, spec in figures.items()
         },
         "known": list(FIGURES),
-        "panels": [name for name in PANELS if name in figures][:4],
+        "panels": [name for name in panels or PANELS if name in figures][:4],
         "themes": THEMES,
+        "at": at,
     }
 
 
@@ -154,7 +162,7 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
         })  # fmt: skip
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
     if pull["version"] != lockstep.version:
-        state["scene"] = scene(lockstep.runs)
+        state["scene"] = scene(lockstep.runs, lockstep.panels, lockstep.drawn, lockstep.at)
     return pack(arrays, state | {"runs": runs, "spans": shapes}), whole
 
 

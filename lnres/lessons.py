@@ -1,0 +1,356 @@
+"""A lesson asks first: a guess, then the live run that answers it, and only numbers just measured."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy.special import stdtrit
+
+from lnres.experiment import Experiment, text
+from lnres.reading import Reading
+from lnres.record import Record
+from lnres.registry import Registry
+from lnres.scene import LETTERS, Scene
+
+PROSE = Path(__file__).parents[1] / "assets" / "lessons"
+FIRST, MORE = 100, 5
+"""The number of a lesson's first seed, and how many a button adds."""
+OPEN = None
+"""The answer as long as the intervals do not decide."""
+
+Runs = Sequence[Reading]
+Measure = Callable[[Runs], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number from n seeds, and the 95 % interval of its mean (Student's t)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """Of one number a seed; what is not finite makes the interval endless."""
+        seen = np.asarray(values, float)
+        n, mean = len(seen), float(seen.mean())
+        if n < 2 or not np.isfinite(seen).all():
+            return cls(mean, -math.inf, math.inf, n)
+        reach = float(stdtrit(n - 1, 0.975) * seen.std(ddof=1) / math.sqrt(n))
+        return cls(mean, mean - reach, mean + reach, n)
+
+    def within(self, low: float, high: float) -> bool:
+        """Whether the whole interval lies there."""
+        return low <= self.low and self.high <= high
+
+    def interval(self, unit: str) -> str:
+        """From where to where the mean may lie."""
+        return f"{said(self.low, unit)} to {said(self.high, unit)}" if math.isfinite(self.low) else "anywhere"
+
+
+def said(value: float, unit: str) -> str:
+    """A number in a unit: ``%``, ``pt`` for percentage points, ``x`` for a factor, or a format of digits."""
+    if not math.isfinite(value):
+        return "–"
+    if unit == "%":
+        return f"{100 * value:.0f} %"
+    if unit == "pt":
+        return f"{100 * value:+.1f} points"
+    return f"×{value:.3g}" if unit == "x" else format(value, unit or ".3g")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is measured once the run is over: one number a seed."""
+
+    about: str
+    unit: str
+    measure: Measure
+
+    def say(self, value: float) -> str:
+        """The value as people read it."""
+        return said(value, self.unit)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One guess: the ranges in which quantities have to lie if it is right, and the curve that it draws.
+
+    ``drawn`` are values at evenly spaced places of the sketch.
+    """
+
+    text: str
+    ranges: Mapping[str, tuple[float, float]]
+    drawn: Sequence[float]
+
+    def right(self, measured: Mapping[str, Estimate]) -> bool:
+        """Whether every interval lies where this option says."""
+        return all(measured[name].within(*ends) for name, ends in self.ranges.items())
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """The empty chart on which a guess is drawn, and the figure over which it is laid."""
+
+    figure: str
+    along: str
+    end: int
+    low: float
+    high: float
+    about: str
+    log: bool = False
+    anchor: tuple[str, int, int] | None = None
+    """(array, configuration, block) of the first probe by which what is drawn is multiplied."""
+
+    def curve(self, values: Sequence[float], records: Sequence[Record] = (), points: int = 41) -> dict:
+        """The drawn values as x and y of a line, straight between them on the sketch's own scale."""
+        x, values = np.linspace(0, self.end, points), np.clip(values, self.low, self.high)
+        places = np.linspace(0, self.end, len(values))
+        y = np.exp(np.interp(x, places, np.log(values))) if self.log else np.interp(x, places, values)
+        if self.anchor and records:
+            name, run, block = self.anchor
+            if records[run].rows("probe_step"):
+                y = y * float(np.exp(np.log(records[run][name][0, block]).mean()))
+        return {"x": x.tolist(), "y": y.tolist()}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A question, its guesses, the scene that answers, and what is read from its records."""
+
+    scene: str
+    panels: Sequence[str]
+    sketch: Sketch
+    options: Sequence[Option]
+    quantities: Mapping[str, Quantity]
+    claims: Sequence[str]
+    change: str
+    """The scene of the one thing to change."""
+    seeds: int = 4
+    """How many it starts with."""
+    at: int | None = None
+    """The step that tells it all, where that is not the last."""
+
+    def experiments(self, done: int = 0) -> list[Experiment]:
+        """What is trained: the first seeds, or more than those that are done."""
+        seeds = f"&seed={FIRST + done}&seeds={MORE if done else self.seeds}"
+        return Scene.parse(self.scene + seeds).experiments
+
+    def measured(self, records: Sequence[Record]) -> dict[str, list[float]]:
+        """Every quantity, one number a seed, once all runs have made their steps."""
+        runs = [Reading(record) for record in records]
+        return {
+            name: [float(v) for v in quantity.measure(runs)] for name, quantity in self.quantities.items()
+        }
+
+    def estimates(self, seen: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
+        """Every quantity with its interval."""
+        return {name: Estimate.of(seen[name]) for name in self.quantities}
+
+    def answer(self, seen: Mapping[str, Sequence[float]]) -> int | None:
+        """Which option the numbers bear out; ``OPEN`` where the intervals do not decide."""
+        measured = self.estimates(seen)
+        right = [i for i, option in enumerate(self.options) if option.right(measured)]
+        return right[0] if right else OPEN
+
+    def guessed(self, values: Sequence[float], records: Sequence[Record] = ()) -> dict:
+        """Traces to lay over the figure of the sketch: a guess."""
+        line = {"color": "#8A94A0", "width": 6, "dash": "dot"}
+        trace = {"type": "scatter", "mode": "lines", "name": "your guess", "opacity": 0.75, "line": line}
+        trace |= {"visible": True, "hovertemplate": "your guess", "showlegend": False}
+        return {self.sketch.figure: [trace | self.sketch.curve(values, records)]}
+
+
+LESSONS = Registry("lesson")
+
+
+@cache
+def prose(name: str) -> dict[str, str]:
+    """The parts of a lesson's text by their headings; what comes first is the ``question``."""
+    parts = re.split(r"^## (.+)$", (PROSE / f"{name}.md").read_text("utf-8"), flags=re.MULTILINE)
+    return {"question": parts[0].strip()} | {
+        heading.strip().lower(): text.strip() for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+NUMBER = re.compile(r"\{([A-D])\.([a-z_]+)\}|\{([a-z]\w*)\}")
+"""Where a number goes in a lesson's text: a setting, ``{A.batch}``, or a quantity, ``{gap}``."""
+
+
+def told(name: str, part: str, seen: Mapping[str, Sequence[float]] | None = None) -> str:
+    """A part of a lesson's text with its numbers: settings of A, B, C and D, and what was measured."""
+    lesson = LESSONS[name].make
+    experiments, measured = lesson.experiments(), lesson.estimates(seen) if seen else {}
+
+    def number(found: re.Match) -> str:
+        letter, setting, quantity = found.groups()
+        if letter:
+            return text(getattr(experiments[LETTERS.index(letter)], setting))
+        if quantity in measured:
+            return lesson.quantities[quantity].say(measured[quantity].mean)
+        return found[0]  # a pair of braces in a formula
+
+    return NUMBER.sub(number, prose(name)[part])
+
+
+# -------------------------------------------------------------------------------------------- measuring
+
+
+def on_test(run: int, step: int | None = None) -> Measure:
+    """Test accuracy of a configuration in its last test, or in that of a step."""
+    return lambda runs: Reading(runs[run].record, step).tested("acc_test")
+
+
+def trained(run: int) -> Measure:
+    """Training accuracy of a configuration over its last steps; what has diverged guesses."""
+    return lambda runs: np.nan_to_num(runs[run].accuracy, nan=0.1)
+
+
+def online(run: int) -> Measure:
+    """Share of the last two thirds of a stream that was answered before it was learnt from."""
+
+    def measure(runs: Runs) -> np.ndarray:
+        right = runs[run].curve("acc_online")
+        return right[len(right) // 3 :].mean(0)
+
+    return measure
+
+
+def power(run: int, array: str, start: int = 0, end: int | None = None) -> Measure:
+    """By how much the square of an array's numbers grows per block, from one block to another, at init."""
+
+    def measure(runs: Runs) -> np.ndarray:
+        sizes = np.log(runs[run].record[array][0].astype(float))[start:end]
+        return np.exp(2 * (sizes[-1] - sizes[0]) / (len(sizes) - 1))
+
+    return measure
+
+
+def towards_input(run: int, start: int = 0, end: int | None = None) -> Measure:
+    """By how much the squared gradient grows per block towards the input, at init."""
+    forwards = power(run, "grad_norm", start, end)
+    return lambda runs: 1 / forwards(runs)
+
+
+def minus(one: Measure, other: Measure) -> Measure:
+    """The difference of two, seed by seed."""
+    return lambda runs: one(runs) - other(runs)
+
+
+# ---------------------------------------------------------------------------------------------- lessons
+
+PLAIN = "residual=none&layers=1&placement=inner&momentum=0&final_norm=false"
+INF = math.inf
+ALIKE = 0.02
+"""Accuracies closer than this count as the same."""
+
+
+def _score(about: str, measure: Measure) -> Quantity:
+    return Quantity(about, "%", measure)
+
+
+def _gap(about: str, one: Measure, other: Measure) -> Quantity:
+    return Quantity(about, "pt", minus(one, other))
+
+
+ACCURACY = {"figure": "accuracy", "along": "step", "low": 0.0, "high": 1.0}
+
+LESSONS.put(
+    "batch",
+    "The batch of two",
+    about="BatchNorm where a batch has two examples",
+    make=Lesson(
+        scene=f"{PLAIN}&norm=batch~layer~batch~layer&depth=4&batch=2~2~64~64&lr=0.02~0.02~0.05~0.05"
+        "&steps=2001~2001~401~401&record_every=50",
+        panels=("accuracy", "gradients"),
+        sketch=Sketch(end=2000, about="test accuracy of BatchNorm, two examples a batch", **ACCURACY),
+        options=(
+            Option("the same as LayerNorm", {"gap": (-ALIKE, 1)}, (0.1, 0.85, 0.92, 0.95, 0.95)),
+            Option("a few points lower", {"gap": (-0.25, -ALIKE)}, (0.1, 0.7, 0.8, 0.84, 0.85)),
+            Option("about half of it", {"bn2": (0.3, 0.65)}, (0.1, 0.4, 0.46, 0.48, 0.5)),
+            Option("close to guessing", {"bn2": (0, 0.3)}, (0.1, 0.1, 0.1, 0.1, 0.1)),
+        ),
+        quantities={
+            "bn2": _score("A BatchNorm, two examples: test accuracy", on_test(0)),
+            "ln2": _score("B LayerNorm, two examples", on_test(1)),
+            "bn64": _score("C BatchNorm, many examples", on_test(2)),
+            "ln64": _score("D LayerNorm, many examples", on_test(3)),
+            "gap": _gap("A − B, seed by seed", on_test(0), on_test(1)),
+        },
+        claims=("K16", "K17", "K18"),
+        change=f"{PLAIN}&norm=batch~batch~batch~batch&depth=4&batch=2~3~4~8&lr=0.02&seeds=4",
+    ),
+)
+
+LESSONS.put(
+    "skip",
+    "A skip alone",
+    about="What a skip does to sizes when nothing keeps them in check",
+    make=Lesson(
+        scene="norm=none&residual=identity~scaled~identity~scaled&depth=8~8~64~64&width=32&momentum=0"
+        "&lr=0.05&steps=401",
+        panels=("act_std", "accuracy"),
+        at=0,
+        sketch=Sketch(
+            "act_std", "block", 64, 0.1, 1e11, "root of the power along C", log=True,
+            anchor=("act_std", 2, 0),
+        ),
+        options=(
+            Option("it stays as it is", {"rate": (0.9, 1.1)}, (1, 1)),
+            Option("every block adds the same again", {"whole": (0.3, 3)},
+                   tuple(math.sqrt(1 + block) for block in range(65))),
+            Option("it doubles every second block", {"rate": (1.3, 1.55)}, (1, 2**16)),
+            Option("it doubles in every block", {"rate": (1.8, 2.2)}, (1, 2**32)),
+        ),
+        quantities={
+            "rate": Quantity("C bare skips: power per block", "x", power(2, "act_rms")),
+            "whole": Quantity("C power in the end, beside L + 1", "x",
+                              lambda runs: power(2, "act_rms")(runs) ** 64 / 65),
+            "held": Quantity("D scaled skips: power per block", "x", power(3, "act_rms")),
+            "back": Quantity("C squared gradient per block, towards the input", "x",
+                             towards_input(2)),
+            "bare8": _score("A bare, shallow: test accuracy", on_test(0)),
+            "scaled8": _score("B scaled, shallow", on_test(1)),
+            "bare64": _score("C bare, deep", on_test(2)),
+            "scaled64": _score("D scaled, deep", on_test(3)),
+        },
+        claims=("K23",),
+        change="norm=none~none~layer&residual=identity~rezero~identity&depth=64&width=32&momentum=0&seeds=4",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
+    "place",
+    "Before or after the sum",
+    about="LayerNorm in the branch or on the sum, at two learning rates",
+    make=Lesson(
+        scene="norm=layer&placement=pre~post~pre~post&depth=24&optimizer=adam&lr=0.01~0.01~0.001~0.001"
+        "&steps=301&record_every=20",
+        panels=("loss", "accuracy"),
+        sketch=Sketch(end=300, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
+        options=(
+            Option("no difference", {"gap": (-ALIKE, ALIKE)}, (0.1, 0.85, 0.92, 0.95, 0.96)),
+            Option("post is slower but ends close", {"gap": (ALIKE, 0.2)}, (0.1, 0.4, 0.65, 0.8, 0.88)),
+            Option("post fails, pre trains", {"post": (0, 0.3), "pre": (0.8, 1)}, (0.1, 0.1, 0.1, 0.1, 0.1)),
+            Option("pre fails, post trains", {"pre": (0, 0.3), "post": (0.8, 1)},
+                   (0.1, 0.87, 0.93, 0.95, 0.96)),
+        ),
+        quantities={
+            "pre": _score("A pre, larger learning rate: test accuracy", on_test(0)),
+            "post": _score("B post, larger learning rate", on_test(1)),
+            "pre_low": _score("C pre, smaller learning rate", on_test(2)),
+            "post_low": _score("D post, smaller learning rate", on_test(3)),
+            "gap": _gap("A − B, seed by seed", on_test(0), on_test(1)),
+            "gap_low": _gap("C − D, seed by seed", on_test(2), on_test(3)),
+        },
+        claims=("K31", "K34"),
+        change="norm=layer&placement=post~post~post&residual=identity~identity~deepnorm&depth=24"
+        "&optimizer=adam&lr=0.01&warmup=0~100~0&steps=301&seeds=4&record_every=20",
+    ),
+)  # fmt: skip

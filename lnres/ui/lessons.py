@@ -1,0 +1,170 @@
+"""What the page of lessons is made of: the row of lessons, the guess, and the answer that was measured."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+import streamlit as st
+
+from lnres.engine.local import Lockstep
+from lnres.lessons import LESSONS, MORE, OPEN, told
+from lnres.scene import Scene
+from lnres.ui import server
+
+LOADER = """
+export default async ({ parentElement, data, setTriggerValue }) => {
+  const lessons = await import(new URL(data.code, location.origin).href);
+  return lessons.mount(parentElement, data, setTriggerValue);
+};
+"""
+_mount = st.components.v2.component("lnres.lessons", js=LOADER, isolate_styles=False)
+POLL = 0.4
+"""Seconds between two looks whether the runs are over."""
+
+
+@dataclass
+class Attempt:
+    """One visitor at one lesson: the guess, and what was measured for it, one number a seed."""
+
+    guess: int
+    curve: list[float]
+    seen: dict[str, list[float]] = field(default_factory=dict)
+    start: int = 0
+    """How many seeds were done before those that are shown."""
+    awaited: bool = True
+    """Whether the runs that are shown still have to be measured."""
+
+    @property
+    def done(self) -> int:
+        """How many seeds were measured."""
+        return len(next(iter(self.seen.values()), []))
+
+
+def _part(part: str, key: str, data: dict, **events):
+    files = {"code": "lessons.js", "style": "lessons.css"}
+    data |= {name: server.address(file) for name, file in files.items()}
+    return _mount(key=key, data=data | {"part": part}, **{f"on_{k}_change": v for k, v in events.items()})
+
+
+def attempts() -> dict[str, Attempt]:
+    """The lessons that this visitor has guessed in."""
+    return st.session_state.setdefault("lessons", {})
+
+
+def _open(name: str) -> None:
+    st.session_state.lesson = name
+
+
+def chosen() -> str:
+    """Draw the row of lessons; the name of the one that is open."""
+    asked = st.query_params.get("lesson")
+    first = asked if asked in LESSONS else next(iter(LESSONS))
+    name = st.session_state.setdefault("lesson", first)
+    attempt, outcome = attempts().get(name), None
+    if attempt and attempt.seen:
+        answer = LESSONS[name].make.answer(attempt.seen)
+        outcome = {"lesson": name, "guess": attempt.guess, "answer": answer}
+    rows = [{"name": n, "title": LESSONS[n].label, "about": LESSONS[n].about} for n in LESSONS]
+    data = {"lessons": rows, "chosen": name, "outcome": outcome}
+    _part("course", "course", data, lesson=lambda: _open(st.session_state.course.lesson))
+    st.query_params["lesson"] = name
+    return name
+
+
+def ready(runs: Lockstep, name: str) -> Attempt | None:
+    """Have the runs of a lesson stand at their start, or go on where a guess was made; the attempt if any."""
+    lesson, attempt = LESSONS[name].make, attempts().get(name)
+    wanted = lesson.experiments(attempt.start if attempt else 0)
+    there = [run.experiment for run in runs.runs] == wanted
+    drawn = (
+        lesson.guessed(attempt.curve, [run.record for run in runs.runs] if there else []) if attempt else {}
+    )
+    begun = there and runs.drawn
+    runs.show(lesson.panels, drawn, lesson.at if attempt and not attempt.awaited else None)
+    if not there:
+        runs.set(wanted, play=attempt is not None)
+    elif attempt and not begun:
+        runs.play()
+    return attempt
+
+
+def ask(name: str) -> None:
+    """The question, and a guess that has to be made before anything is shown."""
+    lesson = LESSONS[name].make
+    st.markdown(told(name, "question"))
+    sketch = {key: getattr(lesson.sketch, key) for key in ("about", "along", "low", "high", "log", "end")}
+    options = [{"text": option.text} | lesson.sketch.curve(option.drawn) for option in lesson.options]
+    data = {"lesson": name, "sketch": sketch, "options": options}
+
+    def guess() -> None:
+        made = st.session_state[f"ask/{name}"].guess
+        attempts()[name] = Attempt(int(made["option"]), [float(y) for y in made["curve"]])
+
+    _part("ask", f"ask/{name}", data, guess=guess)
+
+
+@st.fragment(run_every=POLL)
+def _watch(runs: Lockstep, name: str, attempt: Attempt) -> None:
+    """How far the runs are; once they are over, they are measured and the page is drawn again."""
+    lesson = LESSONS[name].make
+    with runs.lock:
+        made = [run.record.last_step + 1 for run in runs.runs]
+        steps = [run.experiment.steps for run in runs.runs]
+        over = made == steps
+        if over:
+            new = lesson.measured([run.record for run in runs.runs])
+    if over:
+        attempt.seen = {name: attempt.seen.get(name, []) + values for name, values in new.items()}
+        attempt.awaited = False
+        st.rerun()
+    st.progress(
+        sum(made) / sum(steps), f"Step {max(made):,} of {max(steps):,}. Your guess is the dotted line."
+    )
+
+
+def _more(runs: Lockstep, name: str, attempt: Attempt) -> None:
+    attempt.start, attempt.awaited = attempt.done, True
+
+
+def _lab(scene: str) -> str:
+    """The address of the lab with everything set."""
+    return f"{server.base()}/?{urlencode(Scene.parse(scene).query())}"
+
+
+def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
+    """The guesses again, then what was measured and what it means."""
+    lesson = LESSONS[name].make
+    right = lesson.answer(attempt.seen) if attempt.seen else OPEN
+    lines = []
+    for i, option in enumerate(lesson.options):
+        marks = [":blue-badge[your guess]"] * (i == attempt.guess) + [":green-badge[measured]"] * (i == right)
+        lines.append(f"{'abcdef'[i]}. {option.text} {' '.join(marks)}")
+    st.markdown(told(name, "question").rpartition("\n\n")[2])
+    st.markdown("  \n".join(lines))
+    if attempt.awaited:
+        _watch(runs, name, attempt)
+    if not attempt.seen:
+        return
+    if right is OPEN:
+        st.warning(
+            f"Not settled with these {attempt.done} seeds: the 95 % intervals bear out none of the guesses."
+        )
+    st.markdown(told(name, "answer", attempt.seen))
+    with st.container(horizontal=True):
+        st.button(f"{MORE} more seeds", on_click=_more, args=(runs, name, attempt), disabled=attempt.awaited)
+        names = list(LESSONS)
+        after = names[(names.index(name) + 1) % len(names)]
+        st.button(f"Next: {LESSONS[after].label}", on_click=_open, args=(after,), type="primary")
+    st.info(told(name, "misconception", attempt.seen))
+    st.markdown(told(name, "exactly", attempt.seen))
+    st.markdown(f"**One thing to change.** {told(name, 'change one thing', attempt.seen)}")
+    with st.container(horizontal=True):
+        st.link_button("Change it in the lab", _lab(lesson.change))
+        st.link_button("This run in the lab", _lab(lesson.scene))
+    with st.expander(f"All numbers, {attempt.done} seeds", expanded=False):
+        estimates = lesson.estimates(attempt.seen)
+        rows = [
+            f"| {q.about} | {q.say(estimates[key].mean)} | {estimates[key].interval(q.unit)} |"
+            for key, q in lesson.quantities.items()
+        ]
+        st.markdown("\n".join(["| measured | mean | 95 % interval |", "|---|---|---|", *rows]))
+        st.caption(f"Judged by claims {', '.join(lesson.claims)}: a lesson shows, the claims decide.")

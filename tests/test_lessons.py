@@ -1,0 +1,161 @@
+"""Lessons: every scene is legal, prose has no numbers of its own, and the answer is what was measured."""
+
+import re
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
+from test_pages import ROOT
+
+from lnres.engine import local
+from lnres.figures import FIGURES, Config
+from lnres.lessons import LESSONS, NUMBER, OPEN, Estimate, prose, told
+from lnres.reading import Reading
+from lnres.record import Record
+from lnres.scene import LETTERS, Scene
+from lnres.train import Run
+from lnres.ui.lessons import Attempt
+
+PARTS = ["question", "answer", "misconception", "exactly", "change one thing"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers():
+    yield
+    local.stop()
+
+
+def made_up(lesson, value=0.5):
+    """Seen numbers: one value for every quantity of a lesson, hardly scattered."""
+    return {name: [value - 1e-4, value, value + 1e-4] for name in lesson.quantities}
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_scenes_are_legal_and_figures_apply(name):
+    lesson = LESSONS[name].make
+    experiments = [e.affordable() for e in lesson.experiments()]
+    assert Scene.parse(lesson.change).experiments != experiments
+    assert {e.seed for e in lesson.experiments(lesson.seeds)} == {e.seed + lesson.seeds for e in experiments}
+    configs = [Config.of(i, "", e) for i, e in enumerate(experiments)]
+    for figure in {*lesson.panels, lesson.sketch.figure}:
+        assert FIGURES[figure].make(configs).get("applies", True), figure
+    assert lesson.sketch.figure in lesson.panels
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_prose_has_all_parts_and_no_number_that_is_not_computed(name):
+    lesson = LESSONS[name].make
+    assert list(prose(name)) == PARTS
+    for part in PARTS:
+        words = re.sub(r"\$[^$]*\$", "", prose(name)[part])  # formulas are asserted below
+        for letter, setting, quantity in NUMBER.findall(words):
+            assert quantity in lesson.quantities if quantity else hasattr(lesson.experiments()[0], setting)
+            assert not letter or LETTERS.index(letter) < len(lesson.experiments())
+        assert not re.search(r"\d", NUMBER.sub("", words)), part
+        assert "{" not in re.sub(r"\$[^$]*\$", "", told(name, part, made_up(lesson)))
+    assert not any(re.search(r"\d", option.text) for option in lesson.options)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_option_can_be_right_and_only_one_at_a_time(name):
+    """Numbers in the middle of an option's ranges bear it out, and no other that is asked before it."""
+    lesson = LESSONS[name].make
+    for i, option in enumerate(lesson.options):
+        middle = {key: np.clip(ends, -2, 4).mean() for key, ends in option.ranges.items()}
+        seen = made_up(lesson, -99) | {key: [v - 1e-4, v, v + 1e-4] for key, v in middle.items()}
+        assert lesson.answer(seen) == i
+        wide = {key: [v - 50, v, v + 50] for key, v in middle.items()}
+        assert lesson.answer(seen | wide) is OPEN
+
+
+def test_an_interval_is_students_t():
+    estimate = Estimate.of([1.0, 2.0, 3.0])  # t of two degrees of freedom: 4.3027
+    assert estimate.mean == 2
+    assert estimate.high - 2 == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+    assert estimate.within(-1, 5)
+    assert not estimate.within(0, 5)
+    assert Estimate.of([1.0]).low == -np.inf
+    assert not Estimate.of([1.0, np.nan, 2.0]).within(-9, 9)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_quantity_is_one_number_a_seed(name):
+    """Measured on the lesson's own networks, made small and short, where it is allowed."""
+    lesson = LESSONS[name].make
+    records = []
+    for e in lesson.experiments():
+        record = Record({"experiment": (small := e.replace(width=8, steps=3, seeds=2)).link()})
+        for arrays, header in Run(small):
+            record.extend(arrays, header)
+            if record.last_step == small.steps - 1:
+                break
+        records.append(record)
+    with np.errstate(all="ignore"):
+        measured = lesson.measured(records)
+    assert {len(values) for values in measured.values()} == {2}
+    assert len(Reading(records[0]).curve("loss_train")) == 3
+
+
+def test_a_guess_is_drawn_from_the_size_that_was_measured():
+    lesson = LESSONS["skip"].make
+    record = Record()
+    record.extend({"probe_step": np.array([0]), "act_std": np.full((1, 65, 2), 3.0, np.float32)})
+    (trace,) = lesson.guessed([1, 2**32], [record] * 4)["act_std"]
+    assert (trace["x"][0], trace["x"][-1]) == (0, 64)
+    assert (trace["y"][0], trace["y"][-1]) == pytest.approx((3, 3e11 if 2**32 > 1e11 else 3 * 2**32))
+    assert trace["y"][20] ** 2 == pytest.approx(trace["y"][0] * trace["y"][-1], rel=1e-6)
+
+
+def test_the_page_asks_then_runs_then_answers():
+    page = AppTest.from_file(str(ROOT / "pages/lessons.py"), default_timeout=60)
+    page.query_params["lesson"] = "skip"
+    page.run()
+    assert not page.exception
+    words = " ".join(box.value for box in page.markdown)
+    assert "grew" not in words  # nothing is answered yet
+    lesson = LESSONS["skip"].make
+    page.session_state["lessons"]["skip"] = Attempt(1, [1.0, 2.0], seen=made_up(lesson, 2.0), awaited=False)
+    page.run()
+    assert not page.exception
+    words = " ".join(box.value for box in page.markdown)
+    assert "×2" in words
+    assert "your guess" in words
+    (lockstep,) = local.start().groups.values()
+    assert lockstep.panels == lesson.panels
+    assert [*lockstep.drawn] == ["act_std"]
+    assert lockstep.playing
+    page.button[0].click().run()  # more seeds
+    assert [run.experiment for run in lockstep.runs] == lesson.experiments(3)
+    lockstep.close()
+
+
+@pytest.mark.browser
+def test_a_visitor_guesses_and_sees(tmp_path):
+    """Before the guess nothing is shown; after it the runs play, and the answer is what they measured."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    from browser_app import browser, running
+
+    with running(tmp_path / "log") as app, sync_api.sync_playwright() as playwright:
+        chromium = browser(playwright)
+        page = chromium.new_page()
+        page.goto(f"{app.url}/lessons?lesson=skip")  # the first address that this server is asked for
+        page.locator(".lesson-options button").nth(3).wait_for()
+        assert page.locator("[data-testid=stTopNavLink]").count() > 1
+        assert page.locator(".lnres").count() == 0
+        assert page.locator(".lesson-go").is_disabled()
+        box = page.locator(".lesson-sketch").bounding_box()
+        page.mouse.move(box["x"] + 0.12 * box["width"], box["y"] + 0.75 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.15 * box["height"], steps=5)
+        page.mouse.up()
+        assert page.locator(".lesson-options [aria-checked=true]").inner_text().endswith("in every block")
+        page.locator(".lesson-go").click()
+        page.get_by_text("more seeds").wait_for(timeout=120_000)
+        page.wait_for_function("() => window.lnres?.stats().painted > 0")
+        assert page.locator(".lnres-chart .legendtext, .lnres-chart .trace").count()
+        kept = page.evaluate("JSON.parse(localStorage.getItem('lnres.lessons'))")
+        assert kept == {"skip": {"guess": 3, "answer": 3}}
+        page.reload()
+        page.locator(".lesson-course .lesson-done").wait_for()
+        chromium.close()
+    assert "Traceback" not in app.log.read_text()
