@@ -227,10 +227,24 @@ function apart(rows) {
   return Array.from(rows[0] ?? [], (_, i) => [...rows.map((row) => row[i]), NaN]).flat();
 }
 
+/** The lower edge of the k-th of stacked bands, and back along its upper edge. */
+function outline(bands, k) {
+  const own = Array.from(bands[k] ?? []);
+  const under = own.map((value, i) => {
+    const side = value < 0 ? Math.min : Math.max;
+    return bands.slice(0, k).reduce((height, band) => height + side(band[i], 0), 0);
+  });
+  return [...under, ...under.map((height, i) => height + own[i]).reverse()];
+}
+
 function arrayOf(ref, records, step) {
   if (EDGES[ref.over]) {
     const [low, high] = EDGES[ref.over].map((over) => arrayOf({ ...ref, over }, records, step));
     return [...low, ...high.reverse()];
+  }
+  if ("stack" in ref) {
+    const { stack, ...whole } = ref;
+    return outline(arrayOf(whole, records, step), stack);
   }
   if (ref.loop) {
     const there = [...arrayOf({ ...ref, loop: false }, records, step)];
@@ -319,7 +333,7 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
       const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
-      return "end" in node ? both[node.end] : [...both];
+      return "end" in node ? both[node.end] : node.flip ? [...both].reverse() : [...both];
     }
     if ("now" in node) return now;
     if ("past" in node) return step !== null;

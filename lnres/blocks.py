@@ -1,5 +1,7 @@
 """The one equation: a block of the stream, for every norm, placement and residual."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -87,15 +89,28 @@ def branch_factors(e) -> tuple[float, float]:
 
 
 class Valve:
-    """What reaches the sum of the stream: all of it, until somebody weakens all skips or cuts this one."""
+    """What reaches the sum of the stream: all of it, until somebody weakens or cuts a road.
 
-    def __init__(self, weights: Weights, name: str):
-        self.weights, self.number = weights, int(name.split(".")[1]) + 1
+    ``open`` maps the live knobs and the number of the block, from 1 on, to the share that comes through.
+    """
+
+    def __init__(self, weights: Weights, name: str, open: Callable[[dict, int], float]):
+        self.weights, self.number, self.open = weights, int(name.split(".")[1]) + 1, open
 
     def __call__(self, x: Tensor) -> Tensor:
-        live = self.weights.live
-        share = live.get("skip_gain", 1.0) * (live.get("cut") != self.number)
+        share = self.open(self.weights.live, self.number)
         return x if share == 1 else share * x
+
+
+def skip_open(live: dict, number: int) -> float:
+    """How much of the skip of a block comes through."""
+    gain = live.get("skip_gain", 1.0) if live.get("gain_block", 0) in (0, number) else 1.0
+    return gain * (live.get("cut") != number)
+
+
+def branch_open(live: dict, number: int) -> float:
+    """Whether the branch of a block comes through."""
+    return float(live.get("drop_branch") != number)
 
 
 class Block:
@@ -116,10 +131,17 @@ class Block:
         self.branch = branch(weights, name, e, norm, **options)
         skip = RESIDUALS[e.residual].make(weights, name, e)
         self.skip = Projected(weights, name, entrance, e.width, skip) if entrance else skip
-        self.valve = Valve(weights, name)
+        self.valve, self.tap = Valve(weights, name, skip_open), Valve(weights, name, branch_open)
         self.drop = Dropout(weights, f"{name}.drop_path", "drop_path", lambda s: (s[0], *[1] * (len(s) - 1)))
 
     def __call__(self, x: Tensor, tape=None) -> Tensor:
         to_skip, to_branch = tape.split(x) if tape else (x, x.view_as(x))  # gradients add up in one order
-        fx = self.drop(self.between(self.branch(self.before(to_branch), tape)))
-        return self.after(self.skip(self.valve(to_skip), fx))
+        fx = self.tap(self.drop(self.between(self.branch(self.before(to_branch), tape))))
+        y = self.skip(self.valve(to_skip), fx)
+        if tape:
+            tape.sum(self, y)
+        return self.after(y)
+
+    def carry(self, x: Tensor, y: Tensor, h: Tensor, parts: Tensor) -> Tensor:
+        """What its output h, behind the sum y, has kept of each of the parts (K, S, B, ...) of its x."""
+        return self.after.carry(y, h, self.skip.carry(self.valve(x), self.valve(parts)))

@@ -20,8 +20,8 @@ from lnres.residuals import RESIDUALS
 MAX_FLOPS, MAX_BYTES, MAX_RECORD, MAX_PROBE = 2e11, 4 * 2**30, 2 * 2**30, 20 * 2**30
 """What one step may cost (about three seconds of one core, and 4 GiB), how large a record may grow, and what
 a single probe at init may take."""
-ROW_BYTES = 330
-"""What a probe writes per block and member: sixteen numbers and two histograms."""
+ROW_BYTES = 390
+"""What a probe writes per block and member: sixteen numbers, the bands of a river and two histograms."""
 
 LAST_STEP, MOST_CHANGES = 1_000_000, 64
 HOW_CHANGES = "write step.setting.value, as in 120.lr.0.01, and -- between two changes"
@@ -137,7 +137,13 @@ class Experiment:
         1.0, 0.0, 100.0, "norm gain", "block", live=True, about="multiplies what every norm puts out"
     )
     skip_gain: float = knob(1.0, 0.0, 100.0, "skip gain", "block", live=True, about="multiplies every skip")
+    gain_block: int = knob(
+        0, 0, 2000, "skip gain in", "block", live=True, about="the block whose skip has the gain; 0: all"
+    )
     cut: int = knob(0, 0, 2000, "cut skip", "block", live=True, about="the block whose skip is cut; 0: none")
+    drop_branch: int = knob(
+        0, 0, 2000, "drop branch", "block", live=True, about="the block whose branch is left out; 0: none"
+    )
 
     optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
     lr: float = knob(

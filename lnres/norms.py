@@ -51,6 +51,26 @@ class Norm:
         """What the norm computes, written out."""
         raise NotImplementedError
 
+    def mean(self, x: Tensor) -> Tensor:
+        """What is subtracted first, shaped to go with x; nothing where the mean stays."""
+        return x.new_zeros(len(x), *[1] * (x.ndim - 1))
+
+    def origin(self, x: Tensor) -> Tensor:
+        """What comes out where every input is zero: the shift."""
+        return self.weights.live.get("norm_gain", 1.0) * self.rescale(torch.zeros_like(x))
+
+    def carry(self, x: Tensor, y: Tensor, parts: Tensor) -> Tensor:
+        """What each of the parts (K, S, B, ...) of x becomes in y = N(x), with the statistics of the whole.
+
+        If the parts add up to x, then these and ``origin`` add up to y.
+        """
+        centred, out = x - self.mean(x), y - self.origin(x)
+        seen = centred.abs() > 1e-6 * centred.abs().amax(
+            -1, keepdim=True
+        )  # what is left of rounding has no direction
+        slope = torch.where(seen, out / torch.where(seen, centred, 1), 0)
+        return (parts - self.mean(parts.flatten(0, 1)).unflatten(0, (-1, len(x)))) * slope
+
 
 @NORMS.add("none", "no norm", "y=x")
 class NoNorm(Norm):
@@ -65,6 +85,14 @@ class NoNorm(Norm):
     def equation(self, x: Tensor) -> Tensor:
         """The input itself."""
         return x
+
+    def origin(self, x: Tensor) -> Tensor:
+        """Nothing is shifted."""
+        return torch.zeros_like(x)
+
+    def carry(self, x: Tensor, y: Tensor, parts: Tensor) -> Tensor:
+        """The parts themselves."""
+        return parts
 
 
 @NORMS.add(
@@ -84,8 +112,12 @@ class LayerNorm(Norm):
 
     def equation(self, x: Tensor) -> Tensor:
         """Two passes: E[x²]-E[x]² would lose every digit at large offsets."""
-        centred = x - x.mean(-1, keepdim=True)
+        centred = x - self.mean(x)
         return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + self.eps)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """μ, of the features."""
+        return x.mean(-1, keepdim=True)
 
 
 @NORMS.add(
@@ -127,13 +159,16 @@ class BatchNorm(Norm):
         """Batch statistics in training (biased variance), running ones (unbiased) in evaluation."""
         if not self.weights.training and self.running:
             return (x - along(x, self.running_mean)) * torch.rsqrt(along(x, self.running_var) + self.eps)
-        axes = tuple(range(1, x.ndim - 1))
-        mean = x.mean(axes, keepdim=True)
+        mean = self.mean(x)
         centred = x - mean
-        variance = centred.square().mean(axes, keepdim=True)
+        variance = centred.square().mean(tuple(range(1, x.ndim - 1)), keepdim=True)
         if self.weights.training:
             self._remember(mean.detach(), variance.detach(), x[0, ..., 0].numel())
         return centred * torch.rsqrt(variance + self.eps)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """μ, of the batch."""
+        return x.mean(tuple(range(1, x.ndim - 1)), keepdim=True)
 
     def _remember(self, mean: Tensor, variance: Tensor, rows: int) -> None:
         with torch.no_grad():
@@ -163,10 +198,19 @@ class GroupNorm(Norm):
 
     def equation(self, x: Tensor) -> Tensor:
         """Mean 0 and variance 1 over positions and the features of a group."""
+        centred = (x - self.mean(x)).unflatten(-1, (self.groups, -1))
+        variance = centred.square().mean(self.axes(x), keepdim=True)
+        return (centred * torch.rsqrt(variance + self.eps)).flatten(-2)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """μ, of each group."""
         grouped = x.unflatten(-1, (self.groups, -1))
-        axes = (-1,) if x.ndim == 3 else (2, -1)
-        centred = grouped - grouped.mean(axes, keepdim=True)
-        return (centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + self.eps)).flatten(-2)
+        return grouped.mean(self.axes(x), keepdim=True).expand_as(grouped).flatten(-2)
+
+    @staticmethod
+    def axes(x: Tensor) -> tuple[int, ...]:
+        """Those of x's positions, if any, and of the features within a group."""
+        return (-1,) if x.ndim == 3 else (2, -1)
 
 
 @NORMS.add(
@@ -182,8 +226,12 @@ class InstanceNorm(Norm):
 
     def equation(self, x: Tensor) -> Tensor:
         """Over the position axis alone."""
-        centred = x - x.mean(2, keepdim=True)
+        centred = x - self.mean(x)
         return centred * torch.rsqrt(centred.square().mean(2, keepdim=True) + self.eps)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """μ, of the positions."""
+        return x.mean(2, keepdim=True)
 
 
 @NORMS.add("scale", "ScaleNorm", r"y=g\,x/\max(\lVert x\rVert,\epsilon)", paper="Nguyen & Salazar 2019")
@@ -228,6 +276,11 @@ class DynamicErf(DynamicTanh):
     def equation(self, x: Tensor) -> Tensor:
         """Elementwise."""
         return torch.erf(along(x, self.slope) * x + along(x, self.offset))
+
+    def origin(self, x: Tensor) -> Tensor:
+        """The offset acts on zeros too."""
+        zero = torch.erf(along(x, self.offset)).expand_as(x)
+        return self.weights.live.get("norm_gain", 1.0) * self.rescale(zero)
 
 
 @NORMS.add(

@@ -27,6 +27,8 @@ class Tape:
         self.skips: list[Tensor] = []
         self.branches: list[Tensor] = []
         self.preactivations: list[Tensor] = []
+        self.blocks: list = []
+        self.sums: list[Tensor] = []
         self.walk: list[Tensor] = []
 
     def split(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +46,11 @@ class Tape:
     def times(self, states: list[Tensor]) -> None:
         """The states of the current recurrent layer, time step by time step; the last layer's stay."""
         self.walk = states
+
+    def sum(self, block, y: Tensor) -> None:
+        """Stream and branch of the current block as one, before what stands behind."""
+        self.blocks.append(block)
+        self.sums.append(y)
 
     def end(self, h: Tensor) -> None:
         """The last state; its gradient is its own."""

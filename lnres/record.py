@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ CLOCKS = {
     "probe_step": (
         "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
         "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",
-        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm",
+        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm", "river",
     ),
 }  # fmt: skip
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
@@ -25,6 +26,17 @@ CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *
 HIST_BINS, HIST_REACH = 64, 8.0
 GRAD_DECADES = -12, 4
 """Range of log10 of a gradient's entries in ``grad_hist``, in as many bins."""
+
+MOST_BANDS = 12
+"""How many bands the blocks of a river share: so many writers can be told apart."""
+
+
+def written(blocks: int) -> list[range]:
+    """The blocks, from 1 on, whose writings one band of a river joins, band by band."""
+    many = min(blocks, MOST_BANDS)
+    edges = [1 + blocks * i // many for i in range(many + 1)]
+    return [range(*pair) for pair in pairwise(edges)]
+
 
 # Regions of the plane are bytes: the class, and within it so many levels of certainty.
 PLANE_CLASSES, PLANE_LEVELS = 10, 25
@@ -59,7 +71,7 @@ class Record:
     """Named arrays that grow: ``record["grad_norm"]`` is the view of all rows so far.
 
     Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins);
-    ``time_grad_norm`` (probes, T, S), of recurrent networks alone.
+    ``river`` (probes, L+1, bands, S); ``time_grad_norm`` (probes, T, S), of recurrent networks alone.
     ``header`` carries the experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
     """
 

@@ -25,6 +25,10 @@ class Skip:
         """
         return 1.0, 1.0
 
+    def carry(self, x: Tensor, parts: Tensor) -> Tensor:
+        """What each of the parts (K, S, B, ...) of the stream x is in the sum; the rest is the branch's."""
+        return parts
+
 
 class Projected:
     """Where a block halves the image and changes its features, so does its skip: y = skip(Px, F(x)).
@@ -38,9 +42,18 @@ class Projected:
         self.skip = skip
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
-        side = math.isqrt(x.shape[2])
-        quarter = x.unflatten(2, (side, side))[:, :, ::2, ::2].flatten(2, 3)
-        return self.skip(self.projection(quarter), fx)
+        return self.skip(self.projection(self.quarter(x)), fx)
+
+    @staticmethod
+    def quarter(x: Tensor) -> Tensor:
+        """Every second pixel of every second row."""
+        side = math.isqrt(x.shape[-2])
+        return x.unflatten(-2, (side, side))[..., ::2, ::2, :].flatten(-3, -2)
+
+    def carry(self, x: Tensor, parts: Tensor) -> Tensor:
+        """Each part through P, whose bias is none of theirs."""
+        projected = self.quarter(parts) @ self.projection.matrix().unsqueeze(1)
+        return self.skip.carry(self.projection(self.quarter(x)), projected)
 
 
 @RESIDUALS.add("none", "no skip", "y=F(x)")
@@ -49,6 +62,10 @@ class NoSkip(Skip):
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return fx
+
+    def carry(self, x: Tensor, parts: Tensor) -> Tensor:
+        """Nothing is kept."""
+        return torch.zeros_like(parts)
 
 
 @RESIDUALS.add("identity", "identity skip", "y=x+F(x)", paper="He et al. 2015")
@@ -122,6 +139,10 @@ class Highway(Skip):
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return torch.lerp(x, fx, sigmoid(self.gate(x)))
 
+    def carry(self, x: Tensor, parts: Tensor) -> Tensor:
+        """What the gate, as x sets it, leaves of each part."""
+        return (1 - sigmoid(self.gate(x))) * parts
+
 
 @RESIDUALS.add(
     "deepnorm",
@@ -144,6 +165,10 @@ class DeepNorm(Skip):
 
     def __call__(self, x: Tensor, fx: Tensor) -> Tensor:
         return torch.add(fx, x, alpha=self.alpha)
+
+    def carry(self, x: Tensor, parts: Tensor) -> Tensor:
+        """α times each."""
+        return self.alpha * parts
 
 
 @RESIDUALS.add("fixup", "Fixup", r"y=x+aF(x)+b,\ W_1\sim L^{-1/2},\ W_2=0", paper="Zhang et al. 2019")

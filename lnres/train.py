@@ -18,12 +18,13 @@ from lnres.optim import OPTIMIZERS, learning_rate, stepper
 from lnres.plane import Plane
 from lnres.probes import Scratch, Tape, Updates, activations, gradients
 from lnres.record import Frame
+from lnres.river import river
 
 DENSE = 20
 """Until this step every step is probed: the first spike is the story."""
 FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
-INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "cut"
+INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "gain_block", "cut", "drop_branch"
 """Live knobs that the layers themselves look up."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
@@ -143,6 +144,7 @@ class Run:
             return arrays
         with torch.no_grad():
             self._updates.remember()
+            arrays["river"] = river(tape)  # with the parameters that made the stream
         self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)
@@ -302,7 +304,7 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
     arrived = torch.autograd.grad(seen, tape.roads, cotangent, allow_unused=True, materialize_grads=True)
     with torch.no_grad():
         arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
-        arrays |= gradients(tape, arrived, 1, Scratch())
+        arrays |= gradients(tape, arrived, 1, Scratch()) | {"river": river(tape)}
     return {name: to_numpy(value) for name, value in arrays.items()}
 
 

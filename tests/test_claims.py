@@ -96,10 +96,10 @@ def test_where_training_itself_is_judged_other_seeds_choose():
 
 
 def test_a_member_that_diverged_scores_chance():
-    e = residual("bare", depth=16, width=8, seeds=2, batch=8, steps=20, lr=100.0, gain=2.0)
+    e = residual("bare", depth=32, width=8, seeds=2, batch=8, steps=60, lr=10.0)
     trial = finished(train(e))
     assert trial.diverged().tolist() == [1, 1]
-    assert trial.test_accuracy().tolist() == [0.1, 0.1]
+    assert trial.test_accuracy() == pytest.approx(0.1)
     assert np.isinf(trial.loss).all()
 
 

@@ -105,6 +105,7 @@ FURTHER = [
     {"changes": "1.lr.0.1--2.dropout.0.5--2.batch.16--3.noise.0.5--3.momentum.0", "dropout": 0.1},
     {"changes": "1.cut.2--2.skip_gain.0.5--2.norm_gain.3", "residual": "highway", "placement": "every"},
     {"changes": "1.norm_gain.0.5", "model": "transformer", "heads": 2, "cut": 1},
+    {"changes": "1.gain_block.2--1.skip_gain.0.5--2.drop_branch.1--3.cut.2", "residual": "highway"},
     {"changes": "1.norm_gain.0.5--2.cut.1", "model": "lstm", "placement": "inner", "joint": False},
     {"changes": "1.norm_gain.0.5--2.cut.1", "model": "conv", "depth": 3, "stages": 2},
     {"changes": "2.lr.0.1--2.weight_decay.0.1", "optimizer": "adam", "schedule": "step", "weight_decay": 0.2},

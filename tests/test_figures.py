@@ -27,7 +27,7 @@ from lnres.figures import (
     spans,
     thinned,
 )
-from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack
+from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack, written
 from lnres.train import Run
 
 SEEDS, DEPTHS = 3, (5, 2)
@@ -66,6 +66,9 @@ def recorded(run: int, steps: int = 700) -> Record:
     arrays |= {"grad_hist": rng.poisson(0.7, arrays["act_hist"].shape).astype(np.uint16)}
     for name in ("act_std", "act_mean", "cosine"):
         arrays[name] = drawn(len(ticks), depth + 1, SEEDS)
+    arrays["river"] = rng.normal(size=(len(ticks), depth + 1, len(written(depth)) + 2, SEEDS)).astype(
+        np.float32
+    )
     for name in BLOCKS:
         arrays[name] = drawn(len(ticks), depth, SEEDS)
     arrays |= {"lr": drawn(steps, SEEDS), "acc_online": drawn(steps, SEEDS) % 1}

@@ -124,6 +124,11 @@ def of(name: str) -> Callable[[Values], np.ndarray]:
     return lambda v: v[name]
 
 
+def beside(*names: str, unit: Unit = NUMBER) -> list[Ask]:
+    """Values that are shown and decide nothing."""
+    return [Ask(name, of(name), None, unit) for name in names]
+
+
 def minus(a: str, b: str) -> Callable[[Values], np.ndarray]:
     """The paired difference of two values."""
     return lambda v: v[a] - v[b]
@@ -134,7 +139,7 @@ def times(a: str, b: str) -> Callable[[Values], np.ndarray]:
     return lambda v: np.log(v[a]) - np.log(v[b])
 
 
-def log(name: str) -> Callable[[Values], np.ndarray]:
+def log_of(name: str) -> Callable[[Values], np.ndarray]:
     """The logarithm of a value."""
     return lambda v: np.log(v[name])
 

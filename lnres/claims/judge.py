@@ -101,8 +101,12 @@ def distinct(cell: Cell, minimum: float) -> int:
 
 @dataclass(frozen=True)
 class Above(Criterion):
-    """The effect is claimed to be positive and at least the minimum."""
+    """The effect is claimed to be positive and at least the minimum.
 
+    ``nothing`` is what counts as no effect, where that is less than the minimum.
+    """
+
+    nothing: float | None = None
     sign = 1
 
     def decide(self, cell: Cell) -> str:
@@ -110,7 +114,8 @@ class Above(Criterion):
         side = distinct(cell, self.minimum) * self.sign
         if side:
             return SUPPORTED if side > 0 else REFUTED
-        return NO_EFFECT if negligible(cell, self.minimum) else NOT_SETTLED
+        least = self.minimum if self.nothing is None else self.nothing
+        return NO_EFFECT if negligible(cell, least) else NOT_SETTLED
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,15 @@ class AtLeast(Criterion):
         if cell.low >= self.minimum:
             return SUPPORTED
         return REFUTED if cell.high < self.minimum else NOT_SETTLED
+
+
+@dataclass(frozen=True)
+class NotBelow(Criterion):
+    """Nothing is claimed but that the effect is not wholly below 0."""
+
+    def decide(self, cell: Cell) -> str:
+        """By the interval alone."""
+        return REFUTED if cell.high < 0 else SUPPORTED
 
 
 @dataclass(frozen=True)

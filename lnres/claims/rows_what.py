@@ -1,6 +1,6 @@
 """What a norm computes: claims that algebra, single layers and documents settle."""
 
-from lnres.claims.claim import NUMBER, SHARE, Ask, claim, of
+from lnres.claims.claim import NUMBER, SHARE, Ask, beside, claim, of
 from lnres.claims.judge import REFUTED, SUPPORTED, AtLeast, NotZero, Words, Zero, exact, opposed
 
 OTHERS = "others replaced", "order permuted", "batch of 4", "batch of 1"
@@ -14,11 +14,6 @@ def still(norm: str, *names: str) -> list[Ask]:
 def moving(norm: str, *names: str) -> list[Ask]:
     """An output that must move."""
     return [Ask(f"{norm}: {name}", of(f"{norm} {name}"), NotZero(0.0), NUMBER) for name in names]
-
-
-def beside(*names: str, unit=NUMBER) -> list[Ask]:
-    """Values that are shown and decide nothing."""
-    return [Ask(name, of(name), None, unit) for name in names]
 
 
 def small(names: dict[str, float]) -> list[Ask]:
@@ -104,8 +99,7 @@ claim(
     "K09", "S0", "what",
     "Through LayerNorm gradients stay stable, and activations in a consistent range.",
     "Its Jacobian removes two directions and multiplies all others by 1/σ: it re-scales, amplifying "
-    "where σ < 1 "
-    "and damping where σ > 1. Every normalized entry is at most √(d-1).",
+    "where σ < 1 and damping where σ > 1. Every normalized entry is at most √(d-1).",
     "Exact if d-2 singular values are 1/σ, two are 0, and no entry exceeds √(d-1).",
     *small({"62 singular values times σ, minus 1": 1e-9, "2 singular values times σ": 1e-9,
             "largest entry over √(d-1), minus 1": 1e-9}),
@@ -142,8 +136,7 @@ claim(
     "A tensor and its convolution can be added: that is a residual connection.",
     "Only with equal channels; otherwise a 1 × 1 projection stands in the skip (He et al. 2015).",
     "Exact if shapes with equal channels add, unequal ones do not, and a projection mends it. A map of "
-    "one channel "
-    "is added to all channels without a word.",
+    "one channel is added to all channels without a word.",
     Ask("16 + 16 channels", of("16 + 16 channels add"), AtLeast(1.0), SHARE),
     Ask("16 + 32 channels do not", lambda v: 1 - v["16 + 32 channels add"], AtLeast(1.0), SHARE),
     Ask("16 + projected 32 channels", of("16 + projected 32 channels add"), AtLeast(1.0), SHARE),
@@ -163,8 +156,7 @@ claim(
     "LayerNorm breaks the spatial invariance that BatchNorm keeps.",
     "Statistics over channels or whole images commute with circular shifts; a γ for each position does not.",
     "Each variant exactly: broken if shifting the input by (2, 3) pixels and shifting the output differ "
-    "by more "
-    "than 1e-5; depends if the variants differ.",
+    "by more than 1e-5; depends if the variants differ.",
     *[Ask(name, of(f"{name} shift error"), NotZero(1e-5), NUMBER) for name in SHIFTED],
     *[Ask(name, of(f"{name} shift error"), None, NUMBER) for name in ("BatchNorm", "InstanceNorm")],
     experiments="E02", rule=broken,

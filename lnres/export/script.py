@@ -251,12 +251,22 @@ class Words:
         if self.slots:
             place = PLACEMENTS[self.e.placement]
             about.append(f"Norm: {place.label}. {place.about}")
-        lines, joined, valves = [], self.part["residual"].code, {"skip_gain", "cut"} & self.ever
+        lines, joined, valves = (
+            [],
+            self.part["residual"].code,
+            {"skip_gain", "cut", "drop_branch"} & self.ever,
+        )
         if len(joined) + len(fx) > MANY or valves:
             lines, fx = [f"fx = {fx}"], "fx"
         if valves:
             own.append('self.number = int(name.split(".")[1]) + 1')
-            lines.append("x = SKIP_GAIN * (self.number != CUT) * x")
+            if "drop_branch" in valves:
+                lines.append("fx = (self.number != DROP_BRANCH) * fx")
+            if valves - {"drop_branch"}:
+                gain = "(SKIP_GAIN if GAIN_BLOCK in (0, self.number) else 1)"
+                lines.append(
+                    f"x = {gain if 'gain_block' in self.ever else 'SKIP_GAIN'} * (self.number != CUT) * x"
+                )
         if self.leaves > 1 and self.e.residual != "none":
             projection = 'halving(f"{name}.projection", n_in, n)'
             own.append(f"self.projection = nn.Identity() if n_in == n else {projection}")

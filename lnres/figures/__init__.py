@@ -1,6 +1,6 @@
 """A figure is a view: a Plotly spec whose arrays are references by name, filled here or in the browser."""
 
-from lnres.figures import curves, maps, profiles  # noqa: F401  whose rows are FIGURES
+from lnres.figures import curves, flow, maps, profiles  # noqa: F401  whose rows are FIGURES
 from lnres.figures.base import COLOURS, DASHES, FIGURES, THEMES, VANISHED, Config
 from lnres.figures.grammar import HISTOGRAMS, fill, filled, gridded, shade, spans, thinned
 from lnres.figures.maps import CLASSES

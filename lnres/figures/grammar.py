@@ -13,12 +13,14 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
     or puts them one after another with gaps between (``each``).
     Of a clock, ``loop`` goes there and back again, and ``each`` repeats it so often with gaps between.
     ``thin`` keeps about so many rows and the last, ``grid`` what holds at so many evenly spaced steps.
-    Two axes become a ``z``.
+    Two axes become a ``z``; of a row of bands, ``stack`` is the outline of one, which lies on those before
+    it, below zero if it is negative: along its lower edge, and back along the upper one.
 ``{"number": reference}``         the only number that the reference names, none if there is none.
 ``{"real": reference}``           whether the interval of that mean excludes 0: "real" or "not shown".
 ``{"say": key, "run": i}``        the steps or texts of a run's events.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
-                                  of logarithms only those ``above``; ``end`` picks one side.
+                                  of logarithms only those ``above``; ``end`` picks one side, and with
+                                  ``flip`` it runs downwards.
 ``{"now": true}``, ``{"past": true}`` the step looked at, and whether it is not simply the latest.
 ``{"shown": i}``, ``{"tile": i}`` whether a configuration is shown (``eventful``: and has events), and its
     share of the width.
@@ -152,10 +154,20 @@ def _apart(columns: np.ndarray) -> np.ndarray:
     return np.vstack([columns, np.full((1, columns.shape[1]), np.nan)]).T.ravel()
 
 
+def _outline(bands: np.ndarray, k: int) -> np.ndarray:
+    """The lower edge of the k-th of stacked bands (K, n), and back along its upper edge."""
+    own = bands[k]
+    under = np.where(own < 0, np.minimum(bands[:k], 0).sum(0), np.maximum(bands[:k], 0).sum(0))
+    return np.append(under, (under + own)[::-1])
+
+
 def _array(ref: dict, records: Sequence[Record], step: float) -> np.ndarray:
     if ref.get("over") in EDGES:
         low, high = (_array(ref | {"over": edge}, records, step) for edge in EDGES[ref["over"]])
         return np.append(low, high[::-1])
+    if "stack" in ref:
+        bands = _array({key: value for key, value in ref.items() if key != "stack"}, records, step)
+        return _outline(bands, ref["stack"]) if len(bands) else bands
     if ref.get("loop"):
         there = _array(ref | {"loop": False}, records, step)
         return np.append(there, there[::-1])
@@ -247,7 +259,7 @@ def filled(
                 return [event[key] for event in records[run].events]
             case {"range": str()}:
                 both = _range(node, data)
-                return both[node["end"]] if "end" in node else both
+                return both[node["end"]] if "end" in node else both[::-1] if node.get("flip") else both
             case {"now": _}:
                 return now
             case {"past": _}:
