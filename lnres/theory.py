@@ -479,3 +479,11 @@ THEORIES.put(
 def recurrent_rate(radius: float) -> float:
     """The ratio of the gradient's norm per time step."""
     return radius
+
+
+THEORIES.put(
+    "MF", "Mean-field theory, block by block",
+    r"(q,c)_{l+1}=f_{\mathrm{block}}\big((q,c)_l\big),\quad g_l=\chi_l\,g_{l+1}", make=None,
+    about="Every wide network of these parts; gradients as if the weights that send them back were others.",
+    paper="Schoenholz et al. 2017; Yang et al. 2019",
+)  # fmt: skip
