@@ -41,11 +41,13 @@ class Unit:
 
     axis: str
     say: Callable[[float], str]
+    form: str = "plain"
+    """How the chart scales it: points, factor or plain."""
 
 
-POINTS = Unit("difference in accuracy, points", lambda x: f"{100 * x:+.1f} pt")
+POINTS = Unit("difference in accuracy, percentage points", lambda x: f"{100 * x:+.1f} pt", "points")
 SHARE = Unit("share", lambda x: f"{x:.3f}")
-FACTOR = Unit("ratio", lambda x: f"× {np.exp(x):.3g}")
+FACTOR = Unit("ratio (1: no difference)", lambda x: f"× {np.exp(x):.3g}", "factor")
 NUMBER = Unit("value", lambda x: f"{x:.3g}")
 
 

@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -45,18 +45,29 @@ def versions() -> dict[str, str]:
     }
 
 
-def run(name: str, first: int, tick: Callable[[str], None] = lambda said: None) -> dict:
-    """Run an experiment to its end and return what is kept of it; ``tick`` hears every step."""
-    from lnres.claims.bench import EXPERIMENTS
+def begin(name: str, first: int) -> Generator[str, None, dict]:
+    """An experiment step by step: says what it does, and returns what is kept of it."""
+    from lnres.claims import EXPERIMENTS
 
     start, ticks = time.perf_counter(), 0
     work = EXPERIMENTS[name].make(first)
     while True:
         try:
-            tick(next(work))
-            ticks += 1
+            said = next(work)
         except StopIteration as end:
             return packed(name, end.value, first, ticks, time.perf_counter() - start)
+        ticks += 1
+        yield said
+
+
+def run(name: str, first: int, tick: Callable[[str], None] = lambda said: None) -> dict:
+    """Run an experiment to its end and return what is kept of it; ``tick`` hears every step."""
+    work = begin(name, first)
+    while True:
+        try:
+            tick(next(work))
+        except StopIteration as end:
+            return end.value
 
 
 def packed(name: str, found, first: int, ticks: int, seconds: float) -> dict:
@@ -145,7 +156,7 @@ def cells_of(row: Mapping) -> list[Cell]:
 
 def needed(names: Iterable[str]) -> list[str]:
     """The experiments behind these claims (all without names), cheapest first; E04 itself is one."""
-    from lnres.claims.bench import EXPERIMENTS
+    from lnres.claims import EXPERIMENTS
 
     wanted = list(names) or list(CLAIMS)
     own = [e for name in wanted for e in ((name,) if name in EXPERIMENTS else CLAIMS[name].make.experiments)]

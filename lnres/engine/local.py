@@ -21,6 +21,7 @@ from lnres.record import Record, unpack
 from lnres.verdict import WAITING, verdict
 
 if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and workers start, before it is there
+    from lnres.engine.study import Study
     from lnres.engine.worker import Order
     from lnres.experiment import Experiment
 
@@ -117,7 +118,7 @@ class Engine:
         count = workers or max(1, (os.cpu_count() or 2) - 1)
         self.store = Store()
         self.processes = [Process(self.store) for _ in range(count)]
-        self.groups: dict[str, Lockstep] = {}
+        self.groups: dict[str, Lockstep | Study] = {}
         self.lock = threading.RLock()
         self._running = True
         self._reader = threading.Thread(target=self._read, name="lnres-engine", daemon=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lnres.engine.store import Store
+from lnres.engine.study import Work
 from lnres.experiment import Experiment
 from lnres.record import Frame, pack
 from lnres.tables import recall
@@ -164,12 +165,14 @@ class Worker:
         self.groups: dict[str, Group] = {}
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out ``open close play pause step pace change fork add arrange``; what fails is told."""
+        """Carry out ``open study close play pause step pace change fork add arrange``; what fails is told."""
         try:
             if command == "open":
                 for experiment in args[0].experiments:
                     recall(experiment.data, self.store.folder)
                 self.groups[key] = Group(args[0], self.store)
+            elif command == "study":
+                self.groups[key] = Work(*args)
             elif command == "close":
                 for run in getattr(self.groups.pop(key, None), "ids", []):
                     self.store.drop(run)

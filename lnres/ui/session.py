@@ -3,6 +3,7 @@
 import streamlit as st
 
 from lnres.engine import local
+from lnres.engine.study import Study
 
 
 @st.cache_resource(
@@ -14,3 +15,14 @@ from lnres.engine import local
 def lockstep(page: str) -> local.Lockstep:
     """The visitor's runs on one page; while it is not open they stand still, and then go on."""
     return local.Lockstep(local.start())
+
+
+@st.cache_resource(
+    scope="session",
+    validate=lambda study: local.find(study.token) is study,
+    on_release=lambda study: study.close(),
+    show_spinner=False,
+)
+def study() -> Study:
+    """The visitor's experiments on claims; while nobody looks they stand still, and then go on."""
+    return Study(local.start())

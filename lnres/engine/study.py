@@ -1,0 +1,139 @@
+"""Experiments of a claim, run again in a worker: they take turns with the runs of others."""
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lnres.engine.local import Engine, Process
+
+FLUSH = 0.2
+"""Seconds between two messages about how far it is."""
+UNWATCHED = 20.0
+"""Seconds without a viewer after which a study holds still."""
+
+
+class Work:
+    """In the worker: experiments one after the other, a step at a time; what a ``Group`` is for runs."""
+
+    def __init__(self, names: Sequence[str], first: int):
+        from lnres.claims.results import begin
+
+        self.ids: list[str] = []  # nothing of it is kept in the store
+        self.todo = [(name, begin(name, first)) for name in names]
+        self.ticks, self.said, self.results = 0, "", {}
+        self.goal, self.flushed = math.inf, 0.0
+        self.reached = 0
+
+    def behind(self) -> int | None:
+        """0 while there is something to do, else None."""
+        return 0 if self.todo and self.goal else None
+
+    def wait(self, now: float) -> float:
+        """Seconds until it wants a turn."""
+        return 0.0 if self.behind() is not None or self.results else math.inf
+
+    def advance(self) -> None:
+        """One step of the experiment that is on."""
+        name, steps = self.todo[0]
+        try:
+            self.said = next(steps)
+            self.ticks += 1
+        except StopIteration as end:
+            self.results[name] = end.value
+            del self.todo[0]
+
+    def flush(self, now: float) -> list[tuple[str, bytes]]:
+        """What is new: how far it is, and experiments that are finished."""
+        if now - self.flushed < FLUSH and not self.results:
+            return []
+        self.flushed, results, self.results = now, self.results, {}
+        told = {"ticks": self.ticks, "said": self.said, "results": results}
+        return [("", json.dumps(told).encode())]
+
+    def checkpoint(self, now: float) -> None:
+        """A worker that dies begins the experiment that was on again: there is nothing to save."""
+
+
+class Study:
+    """In the server: a visitor's study, where it stands and what it found in ``results``."""
+
+    def __init__(self, engine: "Engine"):
+        self.engine, self.token = engine, secrets.token_urlsafe(18)
+        self.key, self.process = f"study-{self.token}", engine.place()
+        self.names: list[str] = []
+        self.first, self.total = 0, 0
+        self.ticks, self.before, self.said, self.notice = 0, 0, "", ""
+        self.results: dict[str, dict] = {}
+        self.watched, self.held = time.monotonic(), False
+        with engine.lock:
+            engine.groups[self.token] = self
+
+    def begin(self, names: Sequence[str], first: int) -> None:
+        """Run these experiments with seeds from ``first`` on."""
+        from lnres.claims.results import usual_ticks
+
+        with self.engine.lock:
+            self.stop()
+            self.names, self.first = list(names), first
+            self.total = sum(usual_ticks(name) or 0 for name in names)
+            self.ticks, self.before, self.said, self.notice, self.results = 0, 0, "", "", {}
+            self.look()
+            self.process.send("study", self.key, self.names, first)
+
+    @property
+    def running(self) -> bool:
+        """Whether something is still to come."""
+        return bool(self.names) and not self.notice and len(self.results) < len(self.names)
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1, by what it took when it was last committed."""
+        return min(0.99, (self.before + self.ticks) / self.total) if self.total else 0.0
+
+    def look(self) -> None:
+        """A viewer is there."""
+        self.watched = time.monotonic()
+        self.hold(False)
+
+    def stop(self) -> None:
+        """Leave it."""
+        if self.names:
+            self.process.send("close", self.key)
+        self.names, self.held = [], False
+
+    def hold(self, unwatched: bool) -> None:
+        """Nobody looks: stand still; somebody looks again: go on."""
+        unwatched = unwatched and time.monotonic() - self.watched > UNWATCHED
+        if self.running and unwatched != self.held:
+            self.held = unwatched
+            self.process.send("pause" if unwatched else "play", self.key)
+
+    def close(self) -> None:
+        """The visitor has gone."""
+        with self.engine.lock:
+            self.stop()
+            self.engine.groups.pop(self.token, None)
+
+    def revive(self, process: "Process") -> None:
+        """Go on in another worker with the experiments that are not finished."""
+        self.process, self.held = process, False
+        if self.running:
+            self.before += self.ticks
+            process.send("study", self.key, [n for n in self.names if n not in self.results], self.first)
+
+    def on_frame(self, _: str, blob: bytes) -> None:
+        """News from the worker."""
+        told = json.loads(blob)
+        self.ticks, self.said = told["ticks"], told["said"]
+        self.results |= told["results"]
+
+    def on_finished(self) -> None:
+        """All experiments are there."""
+
+    def on_failed(self, why: str) -> None:
+        """The worker could not go on."""
+        self.notice = why

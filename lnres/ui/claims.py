@@ -1,0 +1,234 @@
+"""Claims on a page: a list to filter; each row has its chart, its rule, its code and a run of its own."""
+
+import html
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import streamlit as st
+
+from lnres.claims import CLAIMS, EXPERIMENTS, results
+from lnres.claims.claim import SOURCES, TOPICS, Claim
+from lnres.claims.judge import VERDICTS
+from lnres.figures.cells import dots
+from lnres.ui.controls import literal
+from lnres.ui.session import study
+
+NOT_RUN = "not run yet"
+COLOURS = {
+    "supported": "green", "refuted": "red", "depends": "orange", "no effect": "gray", "not settled": "blue",
+    "exact": "violet", "fact": "gray", "not testable here": "gray", NOT_RUN: "gray",
+}  # fmt: skip
+FRESH = 200
+"""Seeds of the first run on this page; every further one starts a hundred higher."""
+
+STYLE = """<style>
+.cells { width: 100%; font-size: 0.85rem }
+.cells td, .cells th { padding: 0.15rem 0.6rem 0.15rem 0; text-align: left }
+.st-key-claims-list button { justify-content: flex-start; text-align: left; padding: 0.25rem 0.5rem }
+@media (max-width: 640px) { .st-key-claims-list { max-height: 38vh } }
+</style>"""
+
+
+def verdict(name: str) -> str:
+    """The committed verdict of a claim."""
+    row = results.committed().get(name)
+    return row["verdict"] if row else NOT_RUN
+
+
+def badge(said: str) -> str:
+    """A verdict in its colour."""
+    return f":{COLOURS[said]}-badge[{said}]"
+
+
+def filters() -> list[str]:
+    """The controls above the list, and the claims that pass."""
+    counts = Counter(map(verdict, CLAIMS))
+    there = [said for said in (*VERDICTS, NOT_RUN) if counts[said]]
+    said = st.pills(
+        "Verdict", there, selection_mode="multi", format_func=lambda v: f"{v} {counts[v]}",
+        label_visibility="collapsed", key="claims-verdict",
+    )  # fmt: skip
+    about, by = st.columns(2)
+    topic = about.selectbox(
+        "About", ["", *TOPICS], format_func=lambda t: TOPICS.get(t, "about everything"),
+        label_visibility="collapsed", key="claims-topic",
+    )  # fmt: skip
+    source = by.selectbox(
+        "Said by", ["", *SOURCES], format_func=lambda s: SOURCES.get(s, "said by any article"),
+        label_visibility="collapsed", key="claims-source",
+    )  # fmt: skip
+    return [
+        name
+        for name in sorted(CLAIMS)
+        if (not said or verdict(name) in said)
+        and (not topic or CLAIMS[name].make.topic == topic)
+        and (not source or source in CLAIMS[name].make.sources)
+    ]
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Claims that stand against each other, each pair once."""
+    return sorted({tuple(sorted((name, other))) for name in CLAIMS for other in CLAIMS[name].make.against})
+
+
+def choose(name: str) -> None:
+    """Open a row; the address says which."""
+    st.query_params["claim"] = name
+
+
+def row(name: str, place: str, opened: str) -> None:
+    """One sentence and its verdict; a click opens it."""
+    st.button(
+        f"**{name}** &nbsp;{literal(CLAIMS[name].make.sentence)} &nbsp;{badge(verdict(name))}",
+        key=f"{place}-{name}", type="secondary" if name == opened else "tertiary", width="stretch",
+        on_click=choose, args=(name,),
+    )  # fmt: skip
+
+
+def browser() -> None:
+    """The list of sentences, and beside it the one that is open."""
+    st.html(STYLE)
+    left, right = st.columns([5, 7], gap="medium")
+    with left:
+        view = st.segmented_control(
+            "Show", ["all", "contradictions"], default="all", required=True, key="claims-view",
+            label_visibility="collapsed", width="stretch",
+        )  # fmt: skip
+        names = filters() if view == "all" else [name for pair in pairs() for name in pair]
+        asked = st.query_params.get("claim", "")
+        charted = (name for name in names if results.committed().get(name, {}).get("cells"))
+        opened = asked if asked in CLAIMS else next(charted, next(iter(names), ""))
+        with st.container(height=600, key="claims-list", gap="xxsmall"):
+            if view == "all":
+                for name in names:
+                    row(name, "all", opened)
+            else:
+                st.caption("Sentences that cannot both be right, or that one article holds against another.")
+                for pair in pairs():
+                    with st.container(border=True, gap="xxsmall"):
+                        for name in pair:
+                            row(name, "".join(pair), opened)
+            if not names:
+                st.caption("No sentence is of this kind: choose fewer filters.")
+    with right:
+        if opened:
+            detail(CLAIMS[opened].make)
+
+
+def detail(claim: Claim) -> None:
+    """Who says it, what is known, the rule, the chart, the code, and the button that runs it again."""
+    row = results.committed().get(claim.id)
+    who = ", ".join(f"“{SOURCES[source]}”" for source in claim.sources)
+    st.markdown(f"#### {literal(claim.sentence)}")
+    st.markdown(f"**Said by** {literal(who)}.  \n**What is known.** {literal(claim.known)}  \n"
+                f"**The rule.** {literal(claim.said)}")  # fmt: skip
+    if claim.revised:
+        st.caption(literal(f"Rule version {claim.version}. {claim.revised}"))
+    if claim.settled:
+        st.markdown(f"**So:** {literal(claim.settled)}.")
+    if row and row["cells"]:
+        shown(claim, row)
+    elif claim.runs:
+        st.info("Not run yet: no verdict is given before the experiment has been made.")
+    if claim.against:
+        with st.container(horizontal=True):
+            st.markdown("**Against it:**")
+            for other in claim.against:
+                st.button(
+                    f"{other} {badge(verdict(other))}", key=f"against-{claim.id}-{other}", type="tertiary",
+                    help=CLAIMS[other].make.sentence, on_click=choose, args=(other,),
+                )  # fmt: skip
+    if claim.runs:
+        again(claim)
+        with st.expander("The code of the experiment"):
+            for name in claim.experiments:
+                st.code(inspect.getsource(inspect.unwrap(EXPERIMENTS[name].make)))
+
+
+def shown(claim: Claim, row: Mapping) -> None:
+    """A verdict's chart: every seed a dot; below it the numbers."""
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    seeds = row["seeds"]
+    units = claim.units
+    cells = [
+        c | {key: results.number(c[key]) for key in ("effect", "low", "high")}
+        | {"values": [results.number(v) for v in c["values"]], "seeds": seeds,
+           "lines": claim.criteria[c["name"]].lines if c["name"] in claim.criteria else ()}
+        for c in row["cells"]
+    ]  # fmt: skip
+    st.markdown(
+        f"{badge(row['verdict'])} &nbsp; {VERDICTS[row['verdict']]} &nbsp; "
+        f":gray[seeds {seeds[0]} to {seeds[-1]}, {row['date']}, torch {literal(row['versions']['torch'])}]"
+    )
+    for unit in dict.fromkeys(units.values()):
+        of_unit = [cell for cell in cells if units[cell["name"]] is unit]
+        if any(cell["n"] > 1 for cell in of_unit):
+            figure = dots(of_unit, unit.axis, unit.form, theme)
+            st.plotly_chart(
+                figure, theme=None, key=f"{claim.id}-{unit.axis}-{seeds[0]}", config={"displaylogo": False}
+            )
+    if any(cell["n"] > 1 for cell in cells):
+        st.caption("Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for.")
+    with st.expander("The numbers", expanded=all(cell["n"] == 1 for cell in cells)):
+        st.html(table(cells, units))
+
+
+def table(cells: Iterable[Mapping], units: Mapping) -> str:
+    """Every cell with its mean, interval, number of seeds and word."""
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in (
+            c["name"], units[c["name"]].say(c["effect"]),
+            " to ".join(units[c["name"]].say(c[end]) for end in ("low", "high")) if c["n"] > 1 else "exact",
+            str(c["n"]), c.get("word", "shown beside"),
+        )) + "</tr>" for c in cells
+    )  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for name in ("", "mean", "95 % interval", "n", ""))
+    return f"<table class=cells><tr>{head}</tr>{rows}</table>"
+
+
+@st.fragment(run_every=0.4)
+def running(claim: Claim) -> None:
+    """How far the visitor's own run is; the page is drawn again once it is done."""
+    own = study()
+    own.look()
+    if not own.running:
+        st.rerun()
+    about = f" of about {own.total:,}" if own.total else ""
+    st.progress(own.share, f"{own.said or 'starting'} · step {own.before + own.ticks:,}{about}")
+    st.button("Stop", key=f"stop-{claim.id}", on_click=own.stop)
+
+
+def again(claim: Claim) -> None:
+    """Run the experiments of a claim here, with fresh seeds; its verdict then stands below the first."""
+    own = study()
+    mine = st.session_state.get("claims-own") == claim.id and own.names
+    if mine and own.running:
+        running(claim)
+        return
+    if mine and own.notice:
+        st.warning(literal(own.notice))
+    elif mine:
+        st.markdown(f"**Run again, here and now, with seeds from {own.first} on:**")
+        shown(claim, results.row_of(claim, [own.results[name] for name in claim.experiments]))
+    seconds = sum(
+        (results.load(n, results.folder_of(results.COMMITTED)) or {}).get("seconds", 0)
+        for n in claim.experiments
+    )
+    took = (
+        f" (it took {seconds / 60:.0f} min of one core)"
+        if seconds > 90
+        else f" ({seconds:.0f} s)"
+        if seconds
+        else ""
+    )
+    st.button(f"Run it again with fresh seeds{took}", key=f"again-{claim.id}", icon=":material/replay:",
+              on_click=start, args=(claim,))  # fmt: skip
+
+
+def start(claim: Claim) -> None:
+    """Begin the visitor's own run."""
+    first = st.session_state.get("claims-next", FRESH)
+    st.session_state["claims-next"] = first + 100
+    st.session_state["claims-own"] = claim.id
+    study().begin(claim.experiments, first)
