@@ -25,8 +25,12 @@ FRESH = 200
 STYLE = """<style>
 .cells { width: 100%; font-size: 0.85rem }
 .cells td, .cells th { padding: 0.15rem 0.6rem 0.15rem 0; text-align: left }
-.st-key-claims-list button { justify-content: flex-start; text-align: left; padding: 0.25rem 0.5rem }
-@media (max-width: 640px) { .st-key-claims-list { max-height: 38vh } }
+.st-key-claims-list button { padding: 0.25rem 0.5rem }
+.st-key-claims-list button > div, .st-key-claims-list button span { justify-content: flex-start }
+.st-key-claims-list button { justify-content: flex-start; text-align: left }
+.st-key-claims-verdict [role=toolbar] { flex-wrap: wrap }
+@media (max-width: 640px) { .st-key-claims-list { max-height: 36vh } }
+@media (max-width: 640px) { div:has(> .st-key-claims-list) { height: auto } }
 </style>"""
 
 
@@ -118,19 +122,21 @@ def browser() -> None:
 
 def detail(claim: Claim) -> None:
     """Who says it, what is known, the rule, the chart, the code, and the button that runs it again."""
-    row = results.committed().get(claim.id)
-    who = ", ".join(f"“{SOURCES[source]}”" for source in claim.sources)
+    told = results.committed().get(claim.id)
     st.markdown(f"#### {literal(claim.sentence)}")
-    st.markdown(f"**Said by** {literal(who)}.  \n**What is known.** {literal(claim.known)}  \n"
-                f"**The rule.** {literal(claim.said)}")  # fmt: skip
-    if claim.revised:
-        st.caption(literal(f"Rule version {claim.version}. {claim.revised}"))
-    if claim.settled:
-        st.markdown(f"**So:** {literal(claim.settled)}.")
-    if row and row["cells"]:
-        shown(claim, row)
+    if told and told["cells"]:
+        shown(claim, told)
     elif claim.runs:
         st.info("Not run yet: no verdict is given before the experiment has been made.")
+    else:
+        st.markdown(f"{badge(told['verdict'])} &nbsp; {literal(claim.settled)}")
+    who = ", ".join(f"“{SOURCES[source]}”" for source in claim.sources)
+    st.markdown(
+        f"**The rule.** {literal(claim.said)}  \n**What is known.** {literal(claim.known)}  \n"
+        f"**Said by** {literal(who)}."
+    )
+    if claim.revised:
+        st.caption(literal(f"Rule version {claim.version}. {claim.revised}"))
     if claim.against:
         with st.container(horizontal=True):
             st.markdown("**Against it:**")
@@ -166,7 +172,7 @@ def shown(claim: Claim, row: Mapping) -> None:
         if any(cell["n"] > 1 for cell in of_unit):
             figure = dots(of_unit, unit.axis, unit.form, theme)
             st.plotly_chart(
-                figure, theme=None, key=f"{claim.id}-{unit.axis}-{seeds[0]}", config={"displaylogo": False}
+                figure, theme=None, key=f"{claim.id}-{unit.axis}-{seeds[0]}", config={"displayModeBar": False}
             )
     if any(cell["n"] > 1 for cell in cells):
         st.caption("Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for.")
@@ -211,19 +217,13 @@ def again(claim: Claim) -> None:
     elif mine:
         st.markdown(f"**Run again, here and now, with seeds from {own.first} on:**")
         shown(claim, results.row_of(claim, [own.results[name] for name in claim.experiments]))
-    seconds = sum(
-        (results.load(n, results.folder_of(results.COMMITTED)) or {}).get("seconds", 0)
-        for n in claim.experiments
-    )
-    took = (
-        f" (it took {seconds / 60:.0f} min of one core)"
-        if seconds > 90
-        else f" ({seconds:.0f} s)"
-        if seconds
-        else ""
-    )
-    st.button(f"Run it again with fresh seeds{took}", key=f"again-{claim.id}", icon=":material/replay:",
-              on_click=start, args=(claim,))  # fmt: skip
+    kept = (results.load(name, results.folder_of(results.COMMITTED)) for name in claim.experiments)
+    minutes = sum(result["seconds"] for result in kept if result) / 60
+    st.button(
+        "Run it again", key=f"again-{claim.id}", icon=":material/replay:", on_click=start, args=(claim,),
+        help=f"With fresh seeds. Last time it took {minutes:.1f} minutes of one core." if minutes
+        else "With fresh seeds, in the background; how far it is will be shown.",
+    )  # fmt: skip
 
 
 def start(claim: Claim) -> None:
