@@ -88,10 +88,14 @@ def test_a_study_takes_turns_and_finds_what_the_command_line_finds(tmp_path):
     ("form", "value", "place"), [("points", 0.02, 2), ("factor", 0.0, 1), ("plain", 3, 3)]
 )
 def test_a_chart_has_every_seed_and_the_mean(form, value, place):
-@pytest.mark.parametrize(
-    ("form", "value", "place"), [("points", 0.02, 2), ("factor", 0.0, 1), ("plain", 3, 3)]
-)
-           "seeds": [100, 101, 102], "lines": (0.01,)}  # fmt: skip
+    row = {
+        "name": "a",
+        "word": "supported",
+        "values": [value] * 3,
+        "seeds": [100, 101, 102],
+        "lines": (0.01,),
+    }
+    row |= dict.fromkeys(("effect", "low", "high"), value)
     seeds, interval, mean = dots([row], "x", form, "light").data
     assert list(seeds.x) == [place] * 3
     assert list(interval.x) == [place] * 2
