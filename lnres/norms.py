@@ -19,11 +19,12 @@ class Norm:
 
     ``over`` names the axes that share a mean and a variance: ``b`` examples, ``p`` positions, ``c`` features;
     ``w`` stands for the weights that lead into a unit. ``normalize`` may run a fused kernel, ``equation`` is
-    the same written out; a test holds them equal.
+    the same written out; a test holds them equal. Those with ``over`` take off the mean of the numbers that
+    share one, if ``centres``, and divide by a ``divisor``.
     """
 
     over = ""
-    shifts = True
+    centres = shifts = True
 
     def __init__(self, weights: Weights, name: str, features: int, e):
         self.weights, self.eps, self.features, self.affine = weights, e.eps, features, e.affine
@@ -35,6 +36,15 @@ class Norm:
     def __call__(self, x: Tensor) -> Tensor:
         y, gain = self.rescale(self.normalize(x)), self.weights.live.get("norm_gain", 1.0)
         return y if gain == 1 else gain * y
+
+    def divisor(self, variance: Tensor) -> Tensor:
+        """What numbers of this variance (mean square, where the mean stays) are divided by."""
+        return (variance + self.eps).sqrt()
+
+    @property
+    def remembered(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance (S, 1, n) that stand for those of the input, if any do."""
+        return None
 
     def rescale(self, x: Tensor) -> Tensor:
         """γ x + β, or x where the affine is off."""
@@ -126,7 +136,7 @@ class LayerNorm(Norm):
 class RMSNorm(Norm):
     """Root mean square 1 over the features of each example; the mean stays."""
 
-    over, shifts = "c", False
+    over, centres, shifts = "c", False, False
 
     def normalize(self, x: Tensor) -> Tensor:
         """torch's kernel."""
@@ -155,10 +165,17 @@ class BatchNorm(Norm):
         self.running_mean = weights.buffer(f"{name}.running_mean", torch.zeros(shape))
         self.running_var = weights.buffer(f"{name}.running_var", torch.ones(shape))
 
+    @property
+    def remembered(self) -> tuple[Tensor, Tensor] | None:
+        """The running ones in evaluation."""
+        used = self.running and not self.weights.training
+        return (self.running_mean, self.running_var) if used else None
+
     def equation(self, x: Tensor) -> Tensor:
         """Batch statistics in training (biased variance), running ones (unbiased) in evaluation."""
-        if not self.weights.training and self.running:
-            return (x - along(x, self.running_mean)) * torch.rsqrt(along(x, self.running_var) + self.eps)
+        if there := self.remembered:
+            mean, variance = (along(x, value) for value in there)
+            return (x - mean) * torch.rsqrt(variance + self.eps)
         mean = self.mean(x)
         centred = x - mean
         variance = centred.square().mean(tuple(range(1, x.ndim - 1)), keepdim=True)
@@ -238,13 +255,18 @@ class InstanceNorm(Norm):
 class ScaleNorm(Norm):
     """Every example to the same length, one learned number for all features; it starts at √n."""
 
-    over, shifts = "c", False
+    over, centres, shifts = "c", False, False
 
     def __init__(self, weights: Weights, name: str, features: int, e):
         super().__init__(weights, name, features, dataclasses.replace(e, affine=False))
         self.affine, start = e.affine, e.gamma * features**0.5
         if e.affine:
             weights.add(self, "gain", f"{name}.gain", (1, 1), constant(start))
+
+    def divisor(self, variance: Tensor) -> Tensor:
+        """The length √(n x̄²), at least ε; the root mean square where there is no learned gain."""
+        length = (variance * self.features).clamp_min(self.eps**2).sqrt()
+        return length if self.affine else length / self.features**0.5
 
     def equation(self, x: Tensor) -> Tensor:
         """Length 1, or √n where there is no learned gain."""

@@ -31,11 +31,15 @@ BOARDS = Registry("board")
 
 @dataclass(frozen=True)
 class Field:
-    """A control: its name in the values and in the address, its label, and its value at first."""
+    """A control: its name in the values and in the address, its label, and its value at first.
+
+    ``panel`` names the panel above which it stands; without one it stands above all of them.
+    """
 
     name: str
     label: str
     value: Any
+    panel: str = field(default="", kw_only=True)
 
     def check(self, value) -> Any:
         """The value as the function gets it; ``ValueError`` where it cannot be."""
