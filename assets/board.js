@@ -299,9 +299,15 @@ class Board {
       if (make) this.controls[field.name] = make(field, (value) => this.set(field.name, value));
     }
     const reset = h("button", { type: "button", class: "board-reset", title: "Everything as at first", "aria-label": "Everything as at first", onclick: () => this.reset() }, icon("reset"));
-    const nodes = Object.values(this.controls).map(({ node }) => node);
-    this.bar.replaceChildren(...nodes, ...(nodes.length ? [reset] : []));
+    this.laid = (this.laid ?? 0) + 1;
+    this.bar.replaceChildren(...this.above(""), ...(this.fields.length ? [reset] : []));
     for (const [name, { show }] of Object.entries(this.controls)) show(this.values[name]);
+  }
+
+  /** The controls that stand above a panel, or above all of them. */
+  above(panel) {
+    return this.fields.filter((field) => field.panel === panel && this.controls[field.name])
+      .map(({ name }) => this.controls[name].node);
   }
 
   // -------------------------------------------------------------------------------------------- asking
@@ -422,6 +428,8 @@ class Board {
     if (fresh) this.size(false);
     for (const panel of panels) {
       const there = this.panels[panel.name];
+      if (there.laid !== this.laid) there.bar.replaceChildren(...this.above(panel.name));
+      there.laid = this.laid;
       const { clientWidth, clientHeight } = there.body.node;
       const state = JSON.stringify([panel, name, clientWidth, clientHeight, Boolean(window.Plotly)]);
       if (there.state === state) continue;
@@ -442,9 +450,10 @@ class Board {
       h("div", {}, ...saving(body.node, () => panel.name)),
     );
     const head = h("div", { class: "lnres-title" }, title, ...(panel.figure ? [menu] : []));
-    const node = h("figure", { class: "lnres-panel" }, head, body.node);
+    const bar = h("div", { class: "board-bar", role: "group", "aria-label": panel.title });
+    const node = h("figure", { class: "lnres-panel" }, head, bar, body.node);
     this.counts.mounts++;
-    return { node, body, title };
+    return { node, body, title, bar };
   }
 
   /** As many columns as fit; the rows share the height that the window leaves. */

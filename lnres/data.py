@@ -113,7 +113,7 @@ def table(name: str, label: str, paper: str = "", **shape) -> Callable:
     return register
 
 
-def _shipped(name: str) -> Path:
+def shipped(name: str) -> Path:
     """A table that comes with scikit-learn; to import it for that would take a second of every start."""
     return Path(find_spec("sklearn").origin).parent / "datasets" / "data" / name
 
@@ -125,7 +125,7 @@ def _shipped(name: str) -> Path:
 @lru_cache(1)
 def digits():
     """1,797 real 8x8 images of the digits 0-9, as vectors of 64 pixels (0 to 16); 500 are for testing."""
-    values = np.loadtxt(_shipped("digits.csv.gz"), np.float32, delimiter=",")
+    values = np.loadtxt(shipped("digits.csv.gz"), np.float32, delimiter=",")
     return values[:, :-1], values[:, -1]
 
 

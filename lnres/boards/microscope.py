@@ -9,7 +9,7 @@ import torch
 
 from lnres.boards import formula as f
 from lnres.boards.base import BOARDS, Answer, Board, Cells, Index, Panel, Pick, Slider, Toggle
-from lnres.data import DATA
+from lnres.data import shipped
 from lnres.figures import COLOURS
 from lnres.norms import NORMS
 from lnres.slices import SLICED, Walk, alone, moved, walk
@@ -24,9 +24,9 @@ TOKENS = [[8 * row + column for column in (2, 3, 4, 5)] for row in (2, 3, 4, 5)]
 
 @lru_cache(1)
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The first hundred digits of the data, in float64, and which they are."""
-    x, labels = DATA["digits"].make()
-    return x[:100].astype(float), labels[:100].astype(int)
+    """The first hundred digits of the data as vectors, and which they are."""
+    values = np.loadtxt(shipped("digits.csv.gz"), delimiter=",", max_rows=100)
+    return values[:, :-1], values[:, -1].astype(int)
 
 
 def batch(kind: str, examples: int, start: int = 0) -> np.ndarray:
@@ -50,11 +50,11 @@ FIELDS = (
         about="positions: as a convnet or a transformer sees them, here rows of the picture",
     ),
     Pick("way", "Way", "forward", {"forward": "forward, x to y", "backward": "backward, dL/dy to dL/dx"}),
-    Slider("step", "Step", STEPS, 1, STEPS, 1, play=1500, about="walk through the calculation in slow motion"),
-    Slider("groups", "Groups", 2, 1, 4, 1, about="of features, for GroupNorm"),
-    Toggle("evaluation", "Evaluation", False, about="use the running statistics, as a network does after training"),
-    Slider("seen", "Batches seen", 20, 0, 100, 1, about="training batches that the running statistics remember"),
-    Slider("examples", "Examples", 6, 1, MOST, 1, panel="batch", about="of the batch; with positions up to 4"),
+    Slider("step", "Step", STEPS, 1, STEPS, 1, play=1500, about="the calculation in slow motion"),
+    Pick("groups", "Groups", "2", {k: k for k in "124"}, about="of features, for GroupNorm"),
+    Toggle("evaluation", "Evaluation", False, about="use the running statistics, as after training"),
+    Slider("seen", "Batches seen", 20, 0, 100, 1, about="batches that the running statistics remember"),
+    Slider("examples", "Examples", 6, 1, MOST, 1, panel="batch", about="at most 4 with positions"),
     Pick(
         "line", "Change", "row", {"row": "its row", "column": "its column"}, panel="batch",
         about="what offset and scale act on: the row or the column of the number chosen",
@@ -96,7 +96,8 @@ class Scene:
         line = (cell[0], slice(None)) if v["line"] == "row" else (slice(None), cell[1])
         rows[line] = rows[line] * v["scale"] + v["offset"]
         x = rows.reshape(x.shape)
-        norm = alone(v["norm"], x.shape[-1], **{name: v[name] for name in ("eps", "gamma", "beta", "groups")})
+        settings = {name: v[name] for name in ("eps", "gamma", "beta")} | {"groups": int(v["groups"])}
+        norm = alone(v["norm"], x.shape[-1], **settings)
         if v["norm"] == "batch":
             for k in range(v["seen"]):
                 norm(torch.from_numpy(batch(kind, 6, 8 + k % 80))[None])
@@ -125,16 +126,19 @@ class Scene:
             for position in range(positions)
         ]
         chosen = np.ravel_multi_index(self.cell[:-1], self.x.shape[:-1])
+        feature = "pixel" if self.kind == "vectors" else "ch."
         return {
             "values": flat, "rows": rows, "hues": self.told.slices.reshape(flat.shape),
-            "columns": [f"{'pixel' if self.kind == 'vectors' else 'ch.'} {j + 1}" for j in range(flat.shape[1])],
+            "columns": [f"{feature} {j + 1}" for j in range(flat.shape[1])],
             "breaks": [i for i in range(1, len(rows)) if positions > 1 and i % positions == 0],
             "marked": [[int(chosen), self.cell[-1]]],
         } | more  # fmt: skip
 
 
 def _sum(values: np.ndarray, square: bool = False) -> str:
-    return f.total([f.squared(f.bracketed(v)) if square else f.bracketed(v) for v in values])
+    return f.total(
+        [f.squared(f.bracketed(v)) if square else f.bracketed(v) for v in values], 3 if square else 5
+    )
 
 
 def forward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
@@ -142,7 +146,7 @@ def forward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
     told, cell, norm = scene.told, scene.cell, scene.norm
     n = f.number(int(scene.here.sum()))
     x, mean, centred = told.x[cell], told.mean[cell], told.centred[cell]
-    variance, size, normal = told.variance[cell], told.size[cell], told.normal[cell]
+    variance, normal = told.variance[cell], told.normal[cell]
     eps, gain, shift = norm.eps, told.gain[cell], told.shift[cell]
     fixed, by_length = norm.remembered is not None, not norm.centres and norm.divisor(torch.ones(())) > 1.5
     if fixed:
@@ -171,19 +175,27 @@ def forward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
     )
     named = f.root("n", f.squared("σ")) if by_length else f.root(f.squared("σ"), "+", "ε")
     centre = f.row("x", "−", "μ")
+    divided = "over its root" + ("" if by_length else ", which ε keeps from zero")
+    scaled = f.formula(
+        f.hat("x"), "=", f.over(centre, named), "=", f.over(f.number(centred), divisor), "=", f.number(normal)
+    )
+    affine = f.formula(
+        "y", "=", "γ", f.hat("x"), "+", "β", "=", f.bracketed(gain), "·", f.bracketed(normal), "+",
+        f.bracketed(shift), "=", f.number(told.y[cell]),
+    )  # fmt: skip
+    taken = f.formula(centre, "=", f.number(x), "−", f.bracketed(mean), "=", f.number(centred))
     return [
-        ("the numbers of one hue share their statistics", f.formula("x", "=", f.number(x), ",", "n", "=", n), told.x),
+        (
+            "the numbers of one hue share their statistics",
+            f.formula("x", "=", f.number(x), ",", "n", "=", n),
+            told.x,
+        ),
         (*averaged, told.mean),
-        ("less the mean", f.formula(centre, "=", f.number(x), "−", f.bracketed(mean), "=", f.number(centred)),
-         told.centred),
+        ("less the mean", taken, told.centred),
         (*spread, told.variance),
-        ("over its root" + ("" if by_length else ", which ε keeps from zero"), f.formula(
-            f.hat("x"), "=", f.over(centre, named), "=", f.over(f.number(centred), divisor), "=", f.number(normal)),
-         told.normal),
-        ("times γ, plus β" if norm.shifts else "times γ; there is no β", f.formula(
-            "y", "=", "γ", f.hat("x"), "+", "β", "=", f.bracketed(gain), "·", f.bracketed(normal), "+",
-            f.bracketed(shift), "=", f.number(told.y[cell])), told.y),
-    ]  # fmt: skip
+        (divided, scaled, told.normal),
+        ("times γ, plus β" if norm.shifts else "times γ; there is no β", affine, told.y),
+    ]
 
 
 def backward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
@@ -196,40 +208,43 @@ def backward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
     fixed = norm.remembered is not None
     loss = f.over("dL", "dy"), f.over("dL", "dx")
     products = told.asked[here] * told.normal[here]
-    one = (
-        "the statistics are remembered: nothing is taken off"
-        if fixed
-        else "no mean was taken: nothing is taken off"
-    )
-    mean = (
-        ("what would move all alike (their mean) is taken off", f.formula(
-            "m", "=", f.over(_sum(told.asked[here]), n), "=", f.number(common)))
-        if norm.centres and not fixed
-        else (one, f.formula("m", "=", f.number(0)))
+    one = "the statistics are remembered" if fixed else "no mean was taken"
+    mean = f"{one}: nothing is taken off", f.formula("m", "=", f.number(0))
+    stretch = f"{one}: nothing is taken off", f.formula("s", "=", f.number(0))
+    if norm.centres and not fixed:
+        mean = (
+            "what would move all alike (their mean) is taken off",
+            f.formula("m", "=", f.over(_sum(told.asked[here]), n), "=", f.number(common)),
+        )
+    if not fixed:
+        stretch = "and what would only stretch them: the part along x̂", f.formula(
+            "s", "=", f.hat("x"), "·", f.over(f.row("∑", "g", f.hat("x")), n), "=",
+            f.number(told.normal[cell]), "·", f.bracketed(products.mean()), "=", f.number(along),
+        )  # fmt: skip
+    through = f.formula(
+        "g", "=", "γ", loss[0], "=", f.bracketed(told.gain[cell]), "·", f.bracketed(told.incoming[cell]), "=",
+        f.number(asked),
     )  # fmt: skip
-    stretch = (
-        ("and what would only stretch them: the part along x̂", f.formula(
-            "s", "=", f.hat("x"), "·", f.over(f.row("∑", "g", f.hat("x")), n), "=", f.number(told.normal[cell]),
-            "·", f.bracketed(products.mean()), "=", f.number(along)))
-        if not fixed
-        else (one, f.formula("s", "=", f.number(0)))
+    remains = f.formula(
+        "r", "=", "g", "−", "m", "−", "s", "=", f.number(asked), "−", f.bracketed(common), "−",
+        f.bracketed(along), "=", f.number(kept),
     )  # fmt: skip
+    divided = f.formula(loss[1], "=", f.over(f.number(kept), f.number(size)), "=", f.number(told.back[cell]))
     return [
         ("what comes in", f.formula(loss[0], "=", f.number(told.incoming[cell])), told.incoming),
-        ("through γ", f.formula("g", "=", "γ", loss[0], "=", f.bracketed(told.gain[cell]), "·",
-                                f.bracketed(told.incoming[cell]), "=", f.number(asked)), told.asked),
+        ("through γ", through, told.asked),
         (*mean, told.common),
         (*stretch, told.along),
-        ("what remains", f.formula("r", "=", "g", "−", "m", "−", "s", "=", f.number(asked), "−", f.bracketed(common),
-                                   "−", f.bracketed(along), "=", f.number(kept)), told.kept),
-        ("over the same root", f.formula(loss[1], "=", f.over(f.number(kept), f.number(size)), "=",
-                                         f.number(told.back[cell])), told.back),
-    ]  # fmt: skip
+        ("what remains", remains, told.kept),
+        ("over the same root as before", divided, told.back),
+    ]
 
 
 NAMES = {
     "forward": ("x", "μ", "x − μ", "σ²", "x̂", "y"),
-    "backward": ("dL/dy", "g = γ dL/dy", "m, the part along 1", "s, the part along x̂", "r, what remains", "dL/dx"),
+    "backward": (
+        "dL/dy", "g = γ dL/dy", "m, the part along 1", "s, the part along x̂", "r, what remains", "dL/dx",
+    ),
 }  # fmt: skip
 WAYS = {"forward": forward, "backward": backward}
 
@@ -238,24 +253,26 @@ def by_hand(scene: Scene) -> tuple[Panel, Panel]:
     """The calculation of the number chosen, and the batch after the step looked at."""
     way, at = scene.values["way"], scene.values["step"]
     lines = WAYS[way](scene)
+    when = {True: "board-later", False: ""}
     items = [
-        f"<li class='{'board-now' if i == at else 'board-later' if i > at else ''}'><span>{said}</span>{math}</li>"
+        f"<li class='{'board-now' if i == at else when[i > at]}'><span>{said}</span>{math}</li>"
         for i, (said, math, _) in enumerate(lines, 1)
     ]
     told = scene.told
     error = told.forward_error if way == "forward" else told.backward_error
     truth = f"{NORMS[scene.values['norm']].label} itself" if way == "forward" else "autograd"
-    checked = f"All {told.x.size} numbers agree with {truth} to {max(error, 1e-17):.0e}."
+    close = f"to {error:.0e}" if error else "exactly"
+    checked = f"All {told.x.size} numbers agree with {truth} {close}."
     hand = Panel(
         "hand", f"By hand: {scene.example}, column {scene.cell[-1] + 1}",
         f"The calculation of one number in {STEPS} steps, {way}.",
-        html=f"<ol class='board-steps'>{''.join(items)}</ol><p class='board-note'>{checked}</p>", height=400,
+        html=f"<ol class='board-steps'>{''.join(items)}</ol><p class='board-note'>{checked}</p>", height=430,
     )  # fmt: skip
     name = NAMES[way][at - 1]
     after = scene.table(lines[at - 1][2])
     return hand, Panel(
         "after", f"Step {at} of {STEPS}: {name}", f"The batch after step {at}, {name}.",
-        table=after, clicks="cell", height=400,
+        table=after, clicks="cell", height=430,
     )  # fmt: skip
 
 
@@ -271,8 +288,8 @@ def movers(scene: Scene) -> Panel:
     figure = {
         "data": [{
             "type": "bar", "x": labels, "y": change, "marker": {"color": colours},
-            "text": [f"{v:.2g}" if v > 1e-9 else "0" for v in change], "textposition": "outside", "cliponaxis": False,
-            "hovertemplate": "%{x}: %{y:.3g}<extra></extra>", "customdata": [[i] for i in range(len(change))],
+            "text": [f"{v:.2g}" if v > 1e-9 else "0" for v in change], "textposition": "outside",
+            "cliponaxis": False, "hovertemplate": "%{x}: %{y:.3g}<extra></extra>",
         }],
         "layout": {
             "yaxis": {"title": {"text": "change of y (RMS)"}, "range": [0, max(1e-3, 1.2 * change.max())]},
@@ -285,6 +302,7 @@ def movers(scene: Scene) -> Panel:
 
 def microscope(v: dict[str, Any]) -> Answer:
     """The board's function."""
+    torch.set_num_threads(1)  # for 48 numbers a second one only costs, and more where others want it too
     scene = Scene.of(v)
     hand, after = by_hand(scene)
     shared = int(scene.here.sum())
@@ -293,14 +311,14 @@ def microscope(v: dict[str, Any]) -> Answer:
     first = Panel(
         "batch", "The batch x: write into any cell",
         f"{len(scene.x)} digits as rows of numbers; {shared} of them share one hue.",
-        table=x, clicks="cell", edits="edits", height=400,
+        table=x, clicks="cell", edits="edits", height=430,
     )  # fmt: skip
     idle = [] if NORMS[v["norm"]].make.over.endswith("/g") else ["groups"]
     idle += [] if v["norm"] == "batch" else ["evaluation", "seen"]
     idle += ["batch"] if NORMS[v["norm"]].make.over == "p" else []
     idle += [] if scene.norm.shifts else ["beta"]
-    which = {True: "statistics remembered from training stand for theirs", False: "share their statistics"}
-    said = f"{label}: the {shared} numbers of one hue {which[scene.norm.remembered is not None]}. Click a number."
+    source = "all of them remembered from training" if scene.norm.remembered else "computed from these alone"
+    said = f"{label}: the {shared} numbers of one hue share their statistics, {source}. Click a number."
     return Answer([first, hand, after, movers(scene), code(scene)], idle, said)
 
 
@@ -331,7 +349,8 @@ CODE = {
     "batch": Lines(
         "nn.BatchNorm1d({n}, eps={eps})({turned}){back}", PLAIN.replace("{axis}", "{others}"),
         "layers.BatchNormalization(epsilon={eps})(x, training=True)",
-        "ε by default: PyTorch 1e-5, Keras 1e-3. PyTorch's momentum 0.1 is Keras' 0.9; Keras starts with 0.99.",
+        "ε by default: PyTorch 1e-5, Keras 1e-3. What PyTorch calls momentum 0.1 is Keras' 0.9; its default "
+        "is 0.99.",
     ),
     "group": Lines(
         "nn.GroupNorm({groups}, {n}, eps={eps})({turned}){back}",
@@ -369,7 +388,7 @@ def lines(name: str, shape: tuple[int, ...], eps: float, groups: int) -> Lines:
 def code(scene: Scene) -> Panel:
     """The same in PyTorch, NumPy and Keras."""
     v = scene.values
-    told = lines(v["norm"], scene.x.shape, v["eps"], v["groups"])
+    told = lines(v["norm"], scene.x.shape, v["eps"], int(v["groups"]))
     blocks = "".join(
         f"<div><b>{library}</b><pre>{text}</pre></div>"
         for library, text in (("PyTorch", told.torch), ("Keras", told.keras), ("NumPy", told.numpy))
@@ -382,5 +401,6 @@ def code(scene: Scene) -> Panel:
 
 BOARDS.put(
     "microscope", "Normalization by hand",
-    make=Board(FIELDS, microscope), about="A small real batch, one norm, and the whole calculation of any number.",
+    make=Board(FIELDS, microscope),
+    about="A small real batch, one norm, and the whole calculation of any number.",
 )  # fmt: skip

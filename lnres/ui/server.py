@@ -372,6 +372,7 @@ def routes() -> list[BaseRoute]:
 def _warm() -> None:
     """Import and prepare what the first visitor will need, while the server answers already."""
     importlib.import_module("lnres.experiment")
+    importlib.import_module("lnres.boards")
     local.start()  # behind what the page waits for: a worker takes a second of a core to be ready
     _packed("plotly.min.js")
     gc.collect()
