@@ -102,7 +102,8 @@ def walk(norm: Norm, x: np.ndarray, incoming: np.ndarray) -> Walk:
     value = torch.from_numpy(x).clone().requires_grad_()
     output = norm(value[None])[0]
     pull = torch.from_numpy(incoming)
-    (found,) = torch.autograd.grad(output, value, pull)
+    # Of a scalar: a gradient given to autograd would make it import a compiler, for seconds.
+    (found,) = torch.autograd.grad((output * pull).sum(), value)
 
     inner = value.detach()
     if fixed := norm.remembered:

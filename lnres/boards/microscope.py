@@ -126,7 +126,7 @@ class Scene:
             for position in range(positions)
         ]
         chosen = np.ravel_multi_index(self.cell[:-1], self.x.shape[:-1])
-        feature = "pixel" if self.kind == "vectors" else "ch."
+        feature = "px" if self.kind == "vectors" else "ch."
         return {
             "values": flat, "rows": rows, "hues": self.told.slices.reshape(flat.shape),
             "columns": [f"{feature} {j + 1}" for j in range(flat.shape[1])],
