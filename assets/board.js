@@ -26,7 +26,7 @@ const scale = ({ low, high, step, log }) => {
 const CONTROLS = {
   slider(field, set) {
     const { min, max, step, place, value } = scale(field);
-    const input = h("input", { type: "range", min, max, step, oninput: () => set(value(input.value)) });
+    const input = h("input", { type: "range", min, max, step, "aria-label": field.label, oninput: () => set(value(input.value)) });
     const told = h("output");
     const head = h("span", {}, field.label, told);
     const node = h("label", { class: "board-slider", title: field.about }, head, input);
@@ -66,7 +66,7 @@ const CONTROLS = {
   },
   pick(field, set) {
     const options = Object.entries(field.options).map(([value, text]) => h("option", { value }, text));
-    const input = h("select", { onchange: () => set(input.value) }, ...options);
+    const input = h("select", { "aria-label": field.label, onchange: () => set(input.value) }, ...options);
     const node = h("label", { class: "board-pick", title: field.about }, h("span", {}, field.label), input);
     return { node, show: (v) => (input.value = v) };
   },
@@ -217,7 +217,7 @@ class Table {
       input.onblur = () => delete input.dataset.dirty;
       input.onchange = () => this.write(i, j, input);
       input.onkeydown = ({ key }) => {
-        const to = { Enter: [i + 1, j], ArrowDown: [i + 1, j], ArrowUp: [i - 1, j] }[key];
+        const to = { ArrowDown: [i + 1, j], ArrowUp: [i - 1, j] }[key];
         if (key === "Enter") input.blur();
         if (to) this.cells[to[0]]?.[to[1]]?.firstChild.focus();
       };
@@ -237,6 +237,7 @@ class Table {
     if (!Number.isFinite(value) || input.value.trim() === "") return this.show(this.panel);
     const others = this.board.values[edits].filter(([a, b]) => a !== i || b !== j);
     this.board.set(edits, [...others, [i, j, Math.min(high, Math.max(low, value))]]);
+    this.show(this.panel);
   }
 
   drop() {}

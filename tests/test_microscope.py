@@ -65,6 +65,17 @@ def test_the_lines_of_code_compute_what_is_shown(name, kind):
     assert np.allclose(there["y"], scene.told.y)
 
 
+@pytest.mark.parametrize("axes", ["layer", "batch"])
+def test_three_numbers_land_on_a_circle_and_two_on_two_points(axes):
+    made = BOARDS["shape"].make
+    for radius in (1e-5, 1.0, 10.0):
+        told = json.loads(made.answer({"axes": axes, "morph": 1.0, "radius": radius}))
+        assert re.search(r"within \de-1[4-9]", told["said"])
+    (two,) = (panel["figure"]["data"] for panel in told["panels"] if panel["name"] == "two")
+    cloud = next(trace for trace in two if "customdata" in trace)
+    assert np.allclose(np.sum([cloud["x"], cloud["y"]], axis=0), 0)
+
+
 def test_every_norm_that_is_shown_has_lines_of_code():
     assert set(CODE) == set(SLICED)
 

@@ -66,7 +66,7 @@ FIELDS = (
     Slider("beta", "β", 0.0, -3.0, 3.0, 0.1, panel="hand"),
     Slider("by", "Move by", 8.0, -20.0, 20.0, 0.5, panel="movers"),
     Index("cell", "Number chosen", (2, 3), (4 * MOST, 8)),
-    Cells("edits", "Numbers written", (), (4 * MOST, 8)),
+    Cells("edits", "Numbers written", (), (4 * MOST, 8), -1000.0, 1000.0),
 )  # fmt: skip
 
 
@@ -297,12 +297,17 @@ def movers(scene: Scene) -> Panel:
         },
     }  # fmt: skip
     title = f"Move {labels[chosen]} by {by:g}: {who}"
-    return Panel("movers", title, f"How far each output goes when {labels[chosen]} is moved: {who}.", figure)
+    return Panel(
+        "movers",
+        title,
+        f"How far each output goes when {labels[chosen]} is moved: {who}.",
+        figure,
+        height=300,
+    )
 
 
 def microscope(v: dict[str, Any]) -> Answer:
     """The board's function."""
-    torch.set_num_threads(1)  # for 48 numbers a second one only costs, and more where others want it too
     scene = Scene.of(v)
     hand, after = by_hand(scene)
     shared = int(scene.here.sum())
@@ -395,7 +400,12 @@ def code(scene: Scene) -> Panel:
     )
     html = f"<div class='board-code'>{blocks}</div><p class='board-note'>{told.note}</p>"
     return Panel(
-        "code", "The same in PyTorch, Keras and NumPy", "Lines of code for this norm.", html=html, wide=2
+        "code",
+        "The same in PyTorch, Keras and NumPy",
+        "Lines of code for this norm.",
+        html=html,
+        wide=2,
+        height=300,
     )
 
 
