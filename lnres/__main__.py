@@ -150,27 +150,14 @@ def claims(args) -> None:
     from contextlib import nullcontext
     from tempfile import TemporaryDirectory
 
-    from tqdm import tqdm
-
     from lnres.claims import results
-    from lnres.claims.bench import FIRST
-    from lnres.train import one_thread
+    from lnres.claims.conduct import side_by_side
 
     writable(args.json, "--json")
-    one_thread()
-    wanted = results.needed(args.names)
     with nullcontext(results.folder_of(args.json)) if args.json else TemporaryDirectory() as kept:
         folder = Path(kept)
-        for name in wanted:
-            if results.load(name, folder):
-                continue
-            with tqdm(unit="step", desc=name, total=results.usual_ticks(name), mininterval=0.5) as bar:
-
-                def tick(said: str, bar=bar) -> None:
-                    bar.set_postfix_str(said, refresh=False)
-                    bar.update()
-
-                results.save(results.run(name, FIRST, tick), folder)
+        todo = [name for name in results.needed(args.names) if not results.load(name, folder)]
+        for _ in side_by_side(todo, folder, args.jobs):
             if args.json:
                 results.write(Path(args.json), results.rows(folder))
         rows = results.rows(folder)
@@ -215,12 +202,17 @@ def main() -> int:
         sub.set_defaults(command=command)
         if command in (claims, bench):
             sub.add_argument("names", nargs="*", metavar="NAME")
-            sub.add_argument("--minutes", type=float, help="how long the bench memory looks on (3)")
             sub.add_argument("--json", metavar="FILE")
         elif command in (export, report):
             sub.add_argument("source", nargs="*", metavar="KEY=VALUE|LINK|FILE")
         else:
             sub.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+        if command is bench:
+            sub.add_argument("--minutes", type=float, help="how long the bench memory looks on (3)")
+        if command is claims:
+            sub.add_argument(
+                "--jobs", type=int, default=os.cpu_count(), help="processes that train (a core each)"
+            )
         if command is export:
             sub.add_argument("--to", default="script", help="script (the default), json, csv or html")
         if command is report:

@@ -49,13 +49,13 @@ def begin(name: str, first: int) -> Generator[str, None, dict]:
     """An experiment step by step: says what it does, and returns what is kept of it."""
     from lnres.claims import EXPERIMENTS
 
-    start, ticks = time.perf_counter(), 0
+    start, ticks = time.process_time(), 0
     work = EXPERIMENTS[name].make(first)
     while True:
         try:
             said = next(work)
         except StopIteration as end:
-            return packed(name, end.value, first, ticks, time.perf_counter() - start)
+            return packed(name, end.value, first, ticks, time.process_time() - start)
         ticks += 1
         yield said
 
@@ -71,7 +71,7 @@ def run(name: str, first: int, tick: Callable[[str], None] = lambda said: None) 
 
 
 def packed(name: str, found, first: int, ticks: int, seconds: float) -> dict:
-    """What a finished experiment leaves: values, notes, seeds, steps of training, seconds, date, versions."""
+    """What a finished experiment leaves: values, notes, seeds, steps, CPU seconds, date and versions."""
     seeds = max(map(len, found.values.values()))
     return {
         "id": name,
