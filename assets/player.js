@@ -752,7 +752,9 @@ class Player {
   lay() {
     const { figures, panels } = this.scene;
     const chosen = this.chosen?.filter((name) => figures[name]) ?? [];
-    const names = chosen.length ? chosen : panels;
+    const usual = this.data.panels?.filter((name) => figures[name]) ?? panels;
+    const names = chosen.length ? chosen : usual;
+    this.usual = usual.join();
     this.charts.splice(names.length).forEach((chart) => this.drop(chart));
     names.forEach((figure, i) => {
       const chart = (this.charts[i] ??= this.chart());
@@ -773,7 +775,7 @@ class Player {
 
   /** What a hand did to the panels. */
   arrange(names = this.charts.map(({ figure }) => figure)) {
-    this.chosen = names.join() === this.scene.panels.join() ? null : names;
+    this.chosen = names.join() === this.usual ? null : names;
     this.lay();
     this.size();
     this.write();
@@ -784,6 +786,11 @@ class Player {
     chart.title = h("div", { class: "lnres-title", ondblclick: ({ target }) => target === chart.title && this.enlarge(chart) });
     chart.node = h("div", { class: "lnres-chart", role: "img" });
     chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
+    chart.node.addEventListener("pointerdown", (down) => {
+      if (!this.scene.figures[chart.figure].blocks || down.button) return;
+      const up = (event) => Math.hypot(event.x - down.x, event.y - down.y) < 4 && this.operate(chart, event);
+      window.addEventListener("pointerup", up, { once: true, capture: true }); // Plotly covers the page
+    }, { capture: true });
     const change = () => this.arrange(this.charts.map((each) => (each === chart ? chart.pick.value : each.figure)));
     chart.pick = h("select", { class: "lnres-pick", "aria-label": "What this panel shows", onchange: change });
     chart.said = h("span", { class: "lnres-measured" });
@@ -840,6 +847,7 @@ class Player {
     chart.pick.title = about;
     chart.said.title = `${key}\n${about}`;
     chart.said.textContent = `measured · ${key}`;
+    chart.node.classList.toggle("lnres-blocks", Boolean(this.scene.figures[chart.figure].blocks));
     chart.node.setAttribute("aria-label", `${label}. ${summary}`);
   }
 
@@ -1034,11 +1042,31 @@ class Player {
   }
 
   /** The value of a live knob in the network that is to be forked. */
-  now(knob) {
-    const run = Number(this.forked.run.value);
+  now(knob, run = Number(this.forked.run.value)) {
     const changes = this.runs[run].record.events.filter(({ kind, name }) => kind === "change" && name === knob);
     const last = changes.filter(({ step }) => step <= (this.at ?? this.end)).at(-1);
     return last?.value ?? this.scene.configs[run].now[knob];
+  }
+
+  /** Ask what is to be done with the block under the pointer; what is done shows at the next step. */
+  async operate(chart, event) {
+    const { under, menu } = await import(new URL("./blocks.js", import.meta.url));
+    const { configs } = this.scene;
+    const found = under(chart.node, event, configs);
+    chart.panel.querySelector(".lnres-block")?.remove();
+    if (!found) return;
+    const visible = configs.map((_, i) => i).filter((i) => !this.hidden.has(i));
+    const box = chart.panel.getBoundingClientRect();
+    const change = (run, values) => {
+      this.look(null);
+      this.tell("change", { run, values });
+      if (!this.state.playing) this.tell("step");
+    };
+    menu({
+      h, configs, change, panel: chart.panel, block: found.block,
+      at: { x: event.clientX - box.left + 12, y: event.clientY - box.top + 12 },
+      shown: found.run === null ? visible : [found.run], now: (run, knob) => this.now(knob, run),
+    });
   }
 
   branch(event) {

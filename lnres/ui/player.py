@@ -1,5 +1,7 @@
 """The player: live charts that the browser draws by itself, mounted once and never again."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from lnres.ui import server
@@ -15,9 +17,13 @@ export default async ({ parentElement, data, setTriggerValue }) => {
 _mount = st.components.v2.component("lnres.player", js=LOADER, isolate_styles=False)
 
 
-def player(lockstep, key: str = "player") -> None:
-    """Show the runs of a lockstep; a rerun of the page with the same one leaves the charts alone."""
-    data = {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
+def player(lockstep, key: str = "player", panels: Sequence[str] = ()) -> None:
+    """Show the runs of a lockstep; a rerun of the page with the same one leaves the charts alone.
+
+    ``panels`` are figures to show unless the visitor chose others, instead of the usual ones.
+    """
+    data = {"panels": list(panels)} if panels else {}
+    data |= {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
     data |= {name.split(".")[0]: server.address(name) for name in ("player.js", "plotly.min.js")}
     # A fork was made in the browser: the page is drawn again, with its controls.
     _mount(key=key, data=data | {"style": server.address("player.css")}, on_shown_change=lambda: None)

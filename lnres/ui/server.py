@@ -31,7 +31,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPT, STYLE = "text/javascript", "text/css"
 FILES = {
     "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE,
-    "lessons.js": SCRIPT, "lessons.css": STYLE, "plotly.min.js": SCRIPT,
+    "lessons.js": SCRIPT, "lessons.css": STYLE, "blocks.js": SCRIPT, "plotly.min.js": SCRIPT,
 }  # fmt: skip
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
@@ -214,21 +214,35 @@ def _speed(lockstep, value) -> None:
     lockstep.pace(float(value))
 
 
-def _spot(lockstep, value, *more: str) -> tuple:
-    """(run, step, ...) of a message about a step of a run."""
-    keys = ("run", "step", *more)
+def _run(lockstep, value, *more: str) -> tuple:
+    """(run, ...) of a message about a run."""
+    keys = ("run", *more)
     if not isinstance(value, dict) or value.keys() != set(keys):
         raise ValueError(f"value must have {', '.join(keys)}, such as run 0, step 120, knob 'lr', to 0.01")
-    if type(value["run"]) is not int or type(value["step"]) is not int:
+    if type(value["run"]) is not int or type(value.get("step", 0)) is not int:
         raise ValueError("run and step must be whole numbers")
     if not 0 <= value["run"] < len(lockstep.runs):
         raise ValueError(f"run={value['run']}: choose one from 0 to {len(lockstep.runs) - 1}")
     return tuple(value[key] for key in keys)
 
 
+def _spot(lockstep, value, *more: str) -> tuple:
+    """(run, step, ...) of a message about a step of a run."""
+    return _run(lockstep, value, "step", *more)
+
+
 def _fork(lockstep, value) -> None:
     run, step, knob, to = _spot(lockstep, value, "knob", "to")
     lockstep.fork(run, step, {str(knob): to})
+
+
+def _change(lockstep, value) -> None:
+    from lnres.experiment import Experiment  # torch: the server answers before it is there
+
+    run, values = _run(lockstep, value, "values")
+    if not isinstance(values, dict) or not values or set(values) - set(live := Experiment.live()):
+        raise ValueError(f"values must map some of {', '.join(live)} to numbers")
+    lockstep.change(run, **values)
 
 
 def _attempt(lockstep, value) -> None:
@@ -249,6 +263,7 @@ COMMANDS = {
     "reset": lambda lockstep, _: lockstep.reset(),
     "speed": _speed,
     "fork": _fork,
+    "change": _change,
     "attempt": _attempt,
     "judge": _judge,
 }

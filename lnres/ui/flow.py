@@ -1,0 +1,52 @@
+"""What the page of the flow is made of: its dials, its run, and the block in drawing, formula and code."""
+
+import streamlit as st
+
+from lnres.anatomy import code, drawing, formula
+from lnres.engine.local import Lockstep
+from lnres.experiment import DIALS, FIELDS, Experiment, text
+from lnres.ui.controls import VIEW, widget
+
+# st.html lets no SVG through, and one in an image would not take the colour of the text.
+_draw = st.components.v2.component(
+    "lnres.drawing",
+    js="export default ({ parentElement, data }) => { parentElement.innerHTML = data; };",
+    isolate_styles=False,
+)
+START = {"depth": "16", "record_every": "1"}
+"""What the page's network is, where its address does not say otherwise."""
+DIALLED = *DIALS, "depth"
+PANELS = "river", "roads"
+PACE = 5.0
+"""Steps per second at first: slow enough to see what a cut does."""
+
+
+def dials() -> tuple[Experiment, list[str]]:
+    """The network that the dials choose, at first that of the address; and what was wrong with that."""
+    complaints: list[str] = []
+    if "flow" not in st.session_state:
+        asked = {name: value for name, value in st.query_params.items() if name in FIELDS}
+        st.session_state.flow, complaints = Experiment.read(START | asked)
+    kept: Experiment = st.session_state.flow
+    chosen = {name: widget(name, f"flow/{name}", getattr(kept, name)) for name in DIALLED}
+    if any(chosen[name] != getattr(kept, name) for name in DIALLED):
+        st.session_state.flow = kept.at(-1).replace(**chosen)
+    return st.session_state.flow, complaints
+
+
+def follow(runs: Lockstep, chosen: Experiment) -> None:
+    """Train what the dials choose, unless it is what is trained; the address says what is."""
+    there = runs.runs and runs.runs[0].experiment
+    if not there or any(getattr(there, name) != getattr(chosen, name) for name in DIALLED):
+        runs.set([chosen])
+        runs.pace(PACE)
+    told, usual = runs.runs[0].told, Experiment.read(START)[0]
+    said = {n: text(getattr(told, n)) for n in FIELDS if getattr(told, n) != getattr(usual, n)}
+    st.query_params.from_dict(said | {n: value for n, value in st.query_params.items() if n in VIEW})
+
+
+def anatomy(e: Experiment) -> None:
+    """The block as a drawing, a formula and PyTorch; they change with the dials."""
+    _draw(key="drawing", data=drawing(e))
+    st.latex(formula(e))
+    st.code(code(e), "python", wrap_lines=True)
