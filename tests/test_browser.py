@@ -602,3 +602,22 @@ def test_every_chart_says_what_it_shows(lab):
     said = [chart.get_attribute("aria-label") for chart in lab.locator(".lnres-chart").all()]
     assert len(said) == 4
     assert all("LayerNorm" in text and "RMSNorm" in text for text in said)
+
+
+def test_a_block_whose_skip_is_cut_starves_those_before_it(visit):
+    page = visit(LONG)
+    page.get_by_role("link", name="Flow").click()
+    wait(page, "() => lnres.state().panels[0] === 'river' && lnres.state().step >= 2")
+    page.get_by_role("button", name="Play or pause").click()
+    stood = pause(page)
+    box = page.locator(".lnres-chart").nth(1).bounding_box()
+    page.mouse.click(box["x"] + 46 + 4.5 / 16 * (box["width"] - 58), box["y"] + 0.25 * box["height"])
+    menu = page.get_by_role("dialog", name="Block 5")
+    menu.get_by_role("button", name="Cut its skip").click()
+    wait(page, "(stood) => lnres.state().step === stood + 1", stood)
+    skip, branch = array(page, "skip_grad_norm"), array(page, "branch_grad_norm")
+    assert not skip[-1, 4].any()
+    assert skip[-1, [3, 5]].all()
+    both = skip + branch
+    assert (both[-1, 0] / both[-1, -1] < both[-2, 0] / both[-2, -1]).all()
+    np.testing.assert_allclose(array(page, "river")[-1, 5, 1], 0, atol=1e-6)  # nothing of the source is left

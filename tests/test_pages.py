@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rows import REFUSED
 from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
 
+from lnres.anatomy import code, formula
 from lnres.engine import local
 from lnres.experiment import FIELDS, Experiment
 from lnres.export.tables import to_json
@@ -452,3 +453,24 @@ def test_the_badge_says_what_is_shared():
 
 def test_the_badge_of_twins_says_that_nothing_differs():
     assert badge(Scene([DEFAULT, DEFAULT])).endswith("nothing")
+
+
+def test_the_page_of_the_flow_shows_the_block_that_its_dials_choose():
+    page = opened("pages/flow.py", depth="2", width="8", seeds="1", placement="post", residual="wrong")
+    assert not page.exception
+    assert complaints(page)[0].startswith("residual='wrong'")
+    (run,) = local.find(*tokens("flow")).runs
+    assert (run.experiment.placement, run.experiment.residual, run.experiment.record_every) == (
+        "post",
+        "identity",
+        1,
+    )
+    assert formula(run.experiment) in page.latex[0].value
+    page.selectbox(key="flow/residual").set_value("scaled").run()
+    (new,) = local.find(*tokens("flow")).runs
+    assert (new.experiment.residual, new.experiment.width) == ("scaled", 8)
+    assert formula(new.experiment) in page.latex[0].value
+    assert page.code[0].value == code(new.experiment)
+    assert page.query_params["residual"] == ["scaled"]
+    page.run()
+    assert local.find(*tokens("flow")).runs[0] is new  # a rerun leaves it alone

@@ -239,8 +239,8 @@ def _fork(lockstep, value) -> None:
 def _change(lockstep, value) -> None:
     from lnres.experiment import Experiment  # torch: the server answers before it is there
 
-    run, values = _run(lockstep, value, "values")
-    if not isinstance(values, dict) or not values or set(values) - set(live := Experiment.live()):
+    (run, values), live = _run(lockstep, value, "values"), Experiment.live()
+    if not isinstance(values, dict) or not values or set(values) - set(live):
         raise ValueError(f"values must map some of {', '.join(live)} to numbers")
     lockstep.change(run, **values)
 
