@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from scipy.special import stdtrit
 
+from lnres.claims.judge import Cell
 from lnres.experiment import Experiment, text
 from lnres.reading import Reading
 from lnres.record import Record
@@ -26,34 +26,6 @@ Runs = Sequence[Reading]
 Measure = Callable[[Runs], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number from n seeds, and the 95 % interval of its mean (Student's t)."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Estimate":
-        """Of one number a seed; what is not finite makes the interval endless."""
-        seen = np.asarray(values, float)
-        n, mean = len(seen), float(seen.mean())
-        if n < 2 or not np.isfinite(seen).all():
-            return cls(mean, -math.inf, math.inf, n)
-        reach = float(stdtrit(n - 1, 0.975) * seen.std(ddof=1) / math.sqrt(n))
-        return cls(mean, mean - reach, mean + reach, n)
-
-    def within(self, low: float, high: float) -> bool:
-        """Whether the whole interval lies there."""
-        return low <= self.low and self.high <= high
-
-    def interval(self, unit: str) -> str:
-        """From where to where the mean may lie."""
-        return f"{said(self.low, unit)} to {said(self.high, unit)}" if math.isfinite(self.low) else "anywhere"
-
-
 def said(value: float, unit: str) -> str:
     """A number in a unit: ``%``, ``pt`` for percentage points, ``x`` for a factor, or a format of digits."""
     if not math.isfinite(value):
@@ -63,6 +35,11 @@ def said(value: float, unit: str) -> str:
     if unit == "pt":
         return f"{100 * value:+.1f} points"
     return f"×{value:.3g}" if unit == "x" else format(value, unit or ".3g")
+
+
+def interval(cell: Cell, unit: str) -> str:
+    """From where to where the mean may lie."""
+    return f"{said(cell.low, unit)} to {said(cell.high, unit)}"
 
 
 @dataclass(frozen=True)
@@ -89,9 +66,10 @@ class Option:
     ranges: Mapping[str, tuple[float, float]]
     drawn: Sequence[float]
 
-    def right(self, measured: Mapping[str, Estimate]) -> bool:
-        """Whether every interval lies where this option says."""
-        return all(measured[name].within(*ends) for name, ends in self.ranges.items())
+    def right(self, measured: Mapping[str, Cell]) -> bool:
+        """Whether every 95 % interval lies wholly where this option says."""
+        cells = ((measured[name], *ends) for name, ends in self.ranges.items())
+        return all(low <= cell.low and cell.high <= high for cell, low, high in cells)
 
 
 @dataclass(frozen=True)
@@ -149,13 +127,13 @@ class Lesson:
             name: [float(v) for v in quantity.measure(runs)] for name, quantity in self.quantities.items()
         }
 
-    def estimates(self, seen: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
-        """Every quantity with its interval."""
-        return {name: Estimate.of(seen[name]) for name in self.quantities}
+    def cells(self, seen: Mapping[str, Sequence[float]]) -> dict[str, Cell]:
+        """Every quantity with its 95 % interval."""
+        return {name: Cell.of(name, seen[name]) for name in self.quantities}
 
     def answer(self, seen: Mapping[str, Sequence[float]]) -> int | None:
         """Which option the numbers bear out; ``OPEN`` where the intervals do not decide."""
-        measured = self.estimates(seen)
+        measured = self.cells(seen)
         right = [i for i, option in enumerate(self.options) if option.right(measured)]
         return right[0] if right else OPEN
 
@@ -186,14 +164,14 @@ NUMBER = re.compile(r"\{([A-D])\.([a-z_]+)\}|\{([a-z]\w*)\}")
 def told(name: str, part: str, seen: Mapping[str, Sequence[float]] | None = None) -> str:
     """A part of a lesson's text with its numbers: settings of A, B, C and D, and what was measured."""
     lesson = LESSONS[name].make
-    experiments, measured = lesson.experiments(), lesson.estimates(seen) if seen else {}
+    experiments, measured = lesson.experiments(), lesson.cells(seen) if seen else {}
 
     def number(found: re.Match) -> str:
         letter, setting, quantity = found.groups()
         if letter:
             return text(getattr(experiments[LETTERS.index(letter)], setting))
         if quantity in measured:
-            return lesson.quantities[quantity].say(measured[quantity].mean)
+            return lesson.quantities[quantity].say(measured[quantity].effect)
         return found[0]  # a pair of braces in a formula
 
     return NUMBER.sub(number, prose(name)[part])
@@ -259,6 +237,17 @@ def _gap(about: str, one: Measure, other: Measure) -> Quantity:
     return Quantity(about, "pt", minus(one, other))
 
 
+CLEAN, UP, DOWN = 500, 600, 700
+"""Tests of the lesson on contrast: before it is changed, turned up, turned down."""
+
+
+THREE = {"none": "A none", "ln": "B LayerNorm", "bn": "C BatchNorm"}
+
+
+def _lost(run: int) -> Measure:
+    return minus(on_test(run, UP), on_test(run, CLEAN))
+
+
 ACCURACY = {"figure": "accuracy", "along": "step", "low": 0.0, "high": 1.0}
 
 LESSONS.put(
@@ -289,6 +278,40 @@ LESSONS.put(
 )
 
 LESSONS.put(
+    "plain",
+    "LayerNorm is no cure for depth?",
+    about="Whether a gradient of the right size is enough to learn",
+    make=Lesson(
+        scene="norm=none~layer~layer&residual=none~none~identity&placement=inner~inner~pre&layers=1~1~2"
+        "&depth=32&width=32&optimizer=adam&lr=0.001&steps=401&record_every=40",
+        panels=("accuracy", "cosine"),
+        seeds=7,
+        sketch=Sketch(end=400, about="accuracy of B", **ACCURACY),
+        options=(
+            Option("as well as C, with skips", {"short": (-ALIKE, ALIKE)}, (0.1, 0.8, 0.9, 0.95, 0.98)),
+            Option("better than A, worse than C", {"gain": (ALIKE, 1), "short": (ALIKE, 1)},
+                   (0.1, 0.6, 0.75, 0.85, 0.9)),
+            Option("no better than A, which has nothing", {"gain": (-1, ALIKE), "short": (ALIKE, 1)},
+                   (0.1, 0.25, 0.45, 0.6, 0.7)),
+            Option("its gradient explodes all the same", {"rate": (1.2, INF)}, (0.1, 0.1, 0.1, 0.1, 0.1)),
+        ),
+        quantities={
+            "none": _score("A nothing: training accuracy", trained(0)),
+            "ln": _score("B LayerNorm", trained(1)),
+            "res": _score("C LayerNorm and skips", trained(2)),
+            "gain": _gap("B − A, seed by seed", trained(1), trained(0)),
+            "short": _gap("C − B, seed by seed", trained(2), trained(1)),
+            "rate": Quantity("B squared gradient per layer towards the input, at the start", "x",
+                             towards_input(1, 0, -5)),
+            "alike": Quantity("B mean cosine of examples at the top, at the start", ".2f",
+                              lambda runs: runs[1].record["cosine"][0, -1]),
+        },
+        claims=("K21", "K22"),
+        change=f"{PLAIN}&norm=layer&depth=4~8~16~32&width=32&optimizer=adam&lr=0.001&steps=401&seeds=4",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
     "skip",
     "A skip alone",
     about="What a skip does to sizes when nothing keeps them in check",
@@ -303,15 +326,15 @@ LESSONS.put(
         ),
         options=(
             Option("it stays as it is", {"rate": (0.9, 1.1)}, (1, 1)),
-            Option("every block adds the same again", {"whole": (0.3, 3)},
+            Option("every block adds the same again", {"whole": (0.7, 1.4)},
                    tuple(math.sqrt(1 + block) for block in range(65))),
             Option("it doubles every second block", {"rate": (1.3, 1.55)}, (1, 2**16)),
-            Option("it doubles in every block", {"rate": (1.8, 2.2)}, (1, 2**32)),
+            Option("it doubles in every block", {"rate": (1.75, 2.25)}, (1, 2**32)),
         ),
         quantities={
             "rate": Quantity("C bare skips: power per block", "x", power(2, "act_rms")),
-            "whole": Quantity("C power in the end, beside L + 1", "x",
-                              lambda runs: power(2, "act_rms")(runs) ** 64 / 65),
+            "whole": Quantity("C power in the end, as a power of L + 1", ".2f",
+                              lambda runs: 64 * np.log(power(2, "act_rms")(runs)) / np.log(65)),
             "held": Quantity("D scaled skips: power per block", "x", power(3, "act_rms")),
             "back": Quantity("C squared gradient per block, towards the input", "x",
                              towards_input(2)),
@@ -331,8 +354,9 @@ LESSONS.put(
     about="LayerNorm in the branch or on the sum, at two learning rates",
     make=Lesson(
         scene="norm=layer&placement=pre~post~pre~post&depth=24&optimizer=adam&lr=0.01~0.01~0.001~0.001"
-        "&steps=301&record_every=20",
+        "&steps=301&record_every=50",
         panels=("loss", "accuracy"),
+        seeds=3,
         sketch=Sketch(end=300, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
         options=(
             Option("no difference", {"gap": (-ALIKE, ALIKE)}, (0.1, 0.85, 0.92, 0.95, 0.96)),
@@ -352,5 +376,142 @@ LESSONS.put(
         claims=("K31", "K34"),
         change="norm=layer&placement=post~post~post&residual=identity~identity~deepnorm&depth=24"
         "&optimizer=adam&lr=0.01&warmup=0~100~0&steps=301&seeds=4&record_every=20",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
+    "order",
+    "One swap",
+    about="LayerNorm before or after the ReLU",
+    make=Lesson(
+        scene=f"{PLAIN.replace('placement=inner', 'placement=inner~activated~inner~activated')}&norm=layer"
+        "&depth=4~4~24~24&lr=0.05&steps=401",
+        panels=("gradients", "accuracy"),
+        at=0,
+        seeds=5,
+        sketch=Sketch(
+            "gradients", "block", 24, 0.5, 10**4.5, "gradient along D, relative to the top", log=True,
+            anchor=("grad_norm", 3, -1),
+        ),
+        options=(
+            Option("not at all", {"after": (0.85, 1.1)}, (1, 1)),
+            Option("by about a tenth", {"after": (1.05, 1.25)}, (1.1**12, 1)),
+            Option("by about a half", {"after": (1.3, 1.7)}, (1.5**12, 1)),
+            Option("it doubles", {"after": (1.8, 2.2)}, (2**12, 1)),
+        ),
+        quantities={
+            "after": Quantity("D after the ReLU: squared gradient per layer", "x", towards_input(3, 5, -5)),
+            "before": Quantity("C before the ReLU: squared gradient per layer", "x", towards_input(2, 5, -5)),
+            "a4": _score("A before, few layers: test accuracy", on_test(0)),
+            "b4": _score("B after, few layers", on_test(1)),
+            "c24": _score("C before, many layers", on_test(2)),
+            "d24": _score("D after, many layers", on_test(3)),
+            "gap": _gap("C − D, seed by seed", on_test(2), on_test(3)),
+        },
+        claims=("K35",),
+        change=f"{PLAIN.replace('placement=inner', 'placement=inner~activated~inner~activated')}"
+        "&norm=rms~rms~layer~layer&depth=24&lr=0.05&steps=401&seeds=4",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
+    "contrast",
+    "Turn up the contrast",
+    about="Which norm bears inputs that have changed since training",
+    make=Lesson(
+        scene=f"{PLAIN}&norm=none~layer~batch&scaler=unit&depth=4&lr=0.05&steps=701&shift=test"
+        "&changes=501.contrast.5--601.contrast.0.2&record_every=20",
+        panels=("accuracy", "loss"),
+        seeds=5,
+        sketch=Sketch(end=700, about="test accuracy of the one that suffers most", **ACCURACY),
+        options=(
+            Option("A, without a norm", {"none_ln": (-1, -ALIKE), "none_bn": (-1, -ALIKE)},
+                   (0.1, 0.9, 0.94, 0.95, 0.96, 0.5, 0.5)),
+            Option("B, LayerNorm", {"none_ln": (ALIKE, 1), "ln_bn": (-1, -ALIKE)},
+                   (0.1, 0.9, 0.94, 0.95, 0.96, 0.4, 0.4)),
+            Option("C, BatchNorm", {"none_bn": (ALIKE, 1), "ln_bn": (ALIKE, 1)},
+                   (0.1, 0.9, 0.94, 0.95, 0.96, 0.6, 0.6)),
+            Option("all alike", {"none_ln": (-ALIKE, ALIKE), "none_bn": (-ALIKE, ALIKE)},
+                   (0.1, 0.9, 0.94, 0.95, 0.96, 0.8, 0.8)),
+        ),
+        quantities={
+            f"{moment}_{norm}": quantity
+            for i, (norm, label) in enumerate(THREE.items())
+            for moment, quantity in {
+                "clean": _score(f"{label}: test accuracy, clean", on_test(i, CLEAN)),
+                "up": _gap(f"{label}: what fivefold contrast changes", on_test(i, UP), on_test(i, CLEAN)),
+                "down": _gap(f"{label}: what a fifth changes", on_test(i, DOWN), on_test(i, CLEAN)),
+            }.items()
+        }
+        | {
+            "none_ln": _gap("A − B at fivefold contrast", _lost(0), _lost(1)),
+            "none_bn": _gap("A − C at fivefold contrast", _lost(0), _lost(2)),
+            "ln_bn": _gap("B − C at fivefold contrast", _lost(1), _lost(2)),
+        },
+        claims=("K52",),
+        change=f"{PLAIN}&norm=none~layer~batch&scaler=unit&depth=4&lr=0.05&steps=701&shift=both"
+        "&contrast_spread=0.7&seeds=4",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
+    "stream",
+    "The class-sorted stream",
+    about="Norms that meet one class after the other",
+    make=Lesson(
+        scene=f"{PLAIN}&norm=batch~layer~none~batch&stream=sorted~sorted~sorted~iid&scaler=unit&depth=3"
+        "&lr=0.05&batch=8&steps=600&record_every=20",
+        panels=("online", "loss"),
+        seeds=5,
+        sketch=Sketch("online", "step", 600, 0.0, 1.0, "accuracy of A before learning, lately"),
+        options=(
+            Option("most often of all", {"gap": (ALIKE, 1)}, (0.1, 0.8, 0.9, 0.95, 0.97)),
+            Option("as often as LayerNorm", {"gap": (-ALIKE, ALIKE)}, (0.1, 0.5, 0.7, 0.8, 0.85)),
+            Option("somewhat less often", {"gap": (-0.3, -ALIKE)}, (0.1, 0.45, 0.6, 0.65, 0.7)),
+            Option("hardly more than by guessing", {"bn": (0, 0.25)}, (0.1, 0.1, 0.1, 0.1, 0.1)),
+        ),
+        quantities={
+            "bn": _score("A BatchNorm, sorted: accuracy before learning", online(0)),
+            "ln": _score("B LayerNorm, sorted", online(1)),
+            "none": _score("C no norm, sorted", online(2)),
+            "shuffled": _score("D BatchNorm, shuffled", online(3)),
+            "gap": _gap("A − B, seed by seed", online(0), online(1)),
+        },
+        claims=("K53",),
+        change=f"{PLAIN}&norm=batch&stream=sorted&scaler=unit&depth=3&lr=0.05&batch=8&steps=600"
+        "&norm_momentum=0.01~0.1~0.5~1&seeds=4",
+    ),
+)  # fmt: skip
+
+LESSONS.put(
+    "units",
+    "Kilometres and nanometres",
+    about="Whether a norm in the network replaces scaling the data",
+    make=Lesson(
+        scene=f"{PLAIN}&data=wine_km&norm=none~layer~batch~none&scaler=none~none~none~minmax&depth=1"
+        "&width=32&batch=32&optimizer=adam&lr=0.01&steps=301&record_every=20",
+        panels=("accuracy", "loss"),
+        seeds=8,
+        sketch=Sketch(end=300, about="test accuracy of LayerNorm, B", **ACCURACY),
+        options=(
+            Option("fully: as good as scaled data", {"short": (-1, 0.05)}, (0.35, 0.9, 0.95, 0.97, 0.98)),
+            Option("partly", {"gain": (0.1, 1), "short": (0.05, 1)}, (0.35, 0.55, 0.65, 0.7, 0.72)),
+            Option("hardly, but BatchNorm does", {"gain": (-1, 0.2), "bn_short": (-1, 0.05)},
+                   (0.35, 0.4, 0.45, 0.45, 0.45)),
+            Option("hardly, and BatchNorm does not fully", {"gain": (-1, 0.2), "bn_short": (0.05, 1)},
+                   (0.35, 0.36, 0.37, 0.37, 0.37)),
+        ),
+        quantities={
+            "none": _score("A no norm: test accuracy", on_test(0)),
+            "ln": _score("B LayerNorm", on_test(1)),
+            "bn": _score("C BatchNorm", on_test(2)),
+            "scaled": _score("D no norm, scaled data", on_test(3)),
+            "gain": _gap("B − A, seed by seed", on_test(1), on_test(0)),
+            "short": _gap("D − B, seed by seed", on_test(3), on_test(1)),
+            "bn_short": _gap("D − C, seed by seed", on_test(3), on_test(2)),
+        },
+        claims=("K57", "K58"),
+        change=f"{PLAIN}&data=wine&norm=none~layer~batch~none&scaler=none~none~none~minmax&depth=1"
+        "&width=32&batch=32&optimizer=adam&lr=0.01&steps=301&seeds=8",
     ),
 )  # fmt: skip

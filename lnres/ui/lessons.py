@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from lnres.engine.local import Lockstep
-from lnres.lessons import LESSONS, MORE, OPEN, told
+from lnres.lessons import LESSONS, MORE, OPEN, interval, told
 from lnres.scene import Scene
 from lnres.ui import server
 
@@ -161,9 +161,9 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
         st.link_button("Change it in the lab", _lab(lesson.change))
         st.link_button("This run in the lab", _lab(lesson.scene))
     with st.expander(f"All numbers, {attempt.done} seeds", expanded=False):
-        estimates = lesson.estimates(attempt.seen)
+        cells = lesson.cells(attempt.seen)
         rows = [
-            f"| {q.about} | {q.say(estimates[key].mean)} | {estimates[key].interval(q.unit)} |"
+            f"| {q.about} | {q.say(cells[key].effect)} | {interval(cells[key], q.unit)} |"
             for key, q in lesson.quantities.items()
         ]
         st.markdown("\n".join(["| measured | mean | 95 % interval |", "|---|---|---|", *rows]))
