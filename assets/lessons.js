@@ -47,7 +47,13 @@ function course(parent, data, tell) {
     );
   };
   const list = h("ol", { class: "lesson-course", "aria-label": "Lessons" }, ...data.lessons.map(item));
-  parent.replaceChildren(h("nav", { class: "lesson" }, list));
+  const papers = data.handouts.map(({ name, title }) =>
+    h(
+      "button",
+      { type: "button", "aria-current": name === data.chosen && "page", onclick: () => tell("lesson", name) },
+      title,
+    ));
+  parent.replaceChildren(h("nav", { class: "lesson" }, list, h("p", {}, "For teachers: ", ...papers)));
   list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }
 

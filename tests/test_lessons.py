@@ -1,15 +1,22 @@
 """Lessons: every scene is legal, prose has no numbers of its own, and the answer is what was measured."""
 
+import math
 import re
 
 import numpy as np
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
 from test_pages import ROOT
 
+from lnres import theory
+from lnres.claims.judge import Cell
+from lnres.data import DATA, STREAMS
 from lnres.engine import local
+from lnres.experiment import Experiment
 from lnres.figures import FIGURES, Config
-from lnres.lessons import LESSONS, NUMBER, OPEN, Estimate, prose, told
+from lnres.lessons import LESSONS, NUMBER, OPEN, handout, interval, prose, said, told
+from lnres.lessons.rows import CLEAN, DOWN, UP
 from lnres.reading import Reading
 from lnres.record import Record
 from lnres.scene import LETTERS, Scene
@@ -68,14 +75,61 @@ def test_every_option_can_be_right_and_only_one_at_a_time(name):
         assert lesson.answer(seen | wide) is OPEN
 
 
-def test_an_interval_is_students_t():
-    estimate = Estimate.of([1.0, 2.0, 3.0])  # t of two degrees of freedom: 4.3027
-    assert estimate.mean == 2
-    assert estimate.high - 2 == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
-    assert estimate.within(-1, 5)
-    assert not estimate.within(0, 5)
-    assert Estimate.of([1.0]).low == -np.inf
-    assert not Estimate.of([1.0, np.nan, 2.0]).within(-9, 9)
+def test_numbers_are_said_as_people_read_them():
+    assert [said(0.234, "%"), said(-0.0215, "pt"), said(1.947, "x"), said(0.987, ".2f")] == [
+        "23 %",
+        "-2.1 points",
+        "×1.95",
+        "0.99",
+    ]
+    assert said(math.nan, "%") == "–"
+    assert interval(Cell("", 0.5, 0.25, 0.75, 4), "%") == "25 % to 75 %"
+
+
+def scene(name):
+    return LESSONS[name].make.experiments()
+
+
+def test_what_the_prose_says_in_words_is_so():
+    assert [e.batch for e in scene("batch")] == [2, 2, 64, 64]  # two examples
+    for step, contrast in ((CLEAN, 1), (UP, 5), (DOWN, 0.2)):  # fivefold, a fifth; towards the end
+        assert {e.at(step).contrast for e in scene("contrast")} == {contrast}
+        assert {e.shift for e in scene("contrast")} == {"test"}
+    labels = torch.arange(1000) % 10
+    picked = [{int(labels[i]) for i in STREAMS["sorted"].make.pick(labels, 0, t, 8)} for t in range(8)]
+    assert picked == [{0}] * 4 + [{1}] * 4  # four batches of one digit, four of the next
+    assert Experiment().norm_momentum == 0.1
+    x, _ = DATA["wine_km"].make()
+    sizes = sorted(np.abs(x).mean(0))
+    assert len(sizes) == 13
+    assert 7.5 < np.log10(sizes[-1] / sizes[0]) < 8.5  # eight powers of ten
+    x, _ = DATA["wine"].make()
+    assert 1e3 < np.abs(x).mean(0).max() / np.abs(x).mean(0).min() < 1e4  # a thousandfold
+    assert {e.layers for e in scene("plain")[:2]} == {1}  # what has depth 32 has so many layers
+    assert abs(1 / math.pi - 1 / 3) < 0.02  # a third of its power: the mean of what a ReLU lets through
+
+
+def test_a_class_lasts_45_minutes_and_the_worksheet_asks_every_question():
+    plan = handout("class")
+    minutes = [(int(a), int(b)) for a, b in re.findall(r"^\| (\d+) to (\d+) \|", plan, re.MULTILINE)]
+    assert [a for a, _ in minutes] == [0, *[b for _, b in minutes[:-1]]]
+    assert minutes[-1][1] == 45
+    assert f"of {scene('plain')[0].depth} layers" in plan
+    assert f"of {scene('order')[0].depth}?" in plan
+    sheet = handout("worksheet")
+    for name in LESSONS:
+        assert told(name, "question") in sheet
+        assert all(option.text in sheet for option in LESSONS[name].make.options)
+
+
+def test_the_formulas_are_those_of_theory():
+    assert f"{theory.relu_layernorm_rate():.2f}" in prose("order")["exactly"]
+    for c in (-0.5, 0.0, 0.5, 0.9):
+        assert theory.kappa1(c) == pytest.approx(
+            (math.sqrt(1 - c**2) + c * (math.pi - math.acos(c))) / math.pi
+        )
+        assert theory.kappa1(c) > c
+    assert f"0.9^4\\approx{0.9**4:.2f}" in prose("stream")["exactly"]
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -138,23 +192,24 @@ def test_a_visitor_guesses_and_sees(tmp_path):
     with running(tmp_path / "log") as app, sync_api.sync_playwright() as playwright:
         chromium = browser(playwright)
         page = chromium.new_page()
-        page.goto(f"{app.url}/lessons?lesson=skip")  # the first address that this server is asked for
+        page.goto(f"{app.url}/lessons?lesson=units")  # the first address that this server is asked for
         page.locator(".lesson-options button").nth(3).wait_for()
         assert page.locator("[data-testid=stTopNavLink]").count() > 1
         assert page.locator(".lnres").count() == 0
         assert page.locator(".lesson-go").is_disabled()
         box = page.locator(".lesson-sketch").bounding_box()
-        page.mouse.move(box["x"] + 0.12 * box["width"], box["y"] + 0.75 * box["height"])
+        page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.6 * box["height"])
         page.mouse.down()
-        page.mouse.move(box["x"] + 0.95 * box["width"], box["y"] + 0.15 * box["height"], steps=5)
-        page.mouse.up()
-        assert page.locator(".lesson-options [aria-checked=true]").inner_text().endswith("in every block")
+        page.mouse.move(box["x"] + 0.97 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
+        page.mouse.up()  # the guess that is drawn chooses the option next to it
+        assert "hardly" in page.locator(".lesson-options [aria-checked=true]").inner_text()
         page.locator(".lesson-go").click()
         page.get_by_text("more seeds").wait_for(timeout=120_000)
         page.wait_for_function("() => window.lnres?.stats().painted > 0")
         assert page.locator(".lnres-chart .legendtext, .lnres-chart .trace").count()
         kept = page.evaluate("JSON.parse(localStorage.getItem('lnres.lessons'))")
-        assert kept == {"skip": {"guess": 3, "answer": 3}}
+        assert set(kept) == {"units"}
+        assert kept["units"]["answer"] == 3
         page.reload()
         page.locator(".lesson-course .lesson-done").wait_for()
         chromium.close()

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from lnres.engine.local import Lockstep
-from lnres.lessons import LESSONS, MORE, OPEN, interval, told
+from lnres.lessons import LESSONS, MORE, OPEN, handout, interval, question, told
 from lnres.scene import Scene
 from lnres.ui import server
 
@@ -17,6 +17,7 @@ export default async ({ parentElement, data, setTriggerValue }) => {
 };
 """
 _mount = st.components.v2.component("lnres.lessons", js=LOADER, isolate_styles=False)
+HANDOUTS = {"class": "A class of 45 minutes", "worksheet": "Worksheet"}
 POLL = 0.4
 """Seconds between two looks whether the runs are over."""
 
@@ -57,17 +58,24 @@ def _open(name: str) -> None:
 def chosen() -> str:
     """Draw the row of lessons; the name of the one that is open."""
     asked = st.query_params.get("lesson")
-    first = asked if asked in LESSONS else next(iter(LESSONS))
+    first = asked if asked in [*LESSONS, *HANDOUTS] else next(iter(LESSONS))
     name = st.session_state.setdefault("lesson", first)
     attempt, outcome = attempts().get(name), None
     if attempt and attempt.seen:
         answer = LESSONS[name].make.answer(attempt.seen)
         outcome = {"lesson": name, "guess": attempt.guess, "answer": answer}
     rows = [{"name": n, "title": LESSONS[n].label, "about": LESSONS[n].about} for n in LESSONS]
-    data = {"lessons": rows, "chosen": name, "outcome": outcome}
+    papers = [{"name": n, "title": title} for n, title in HANDOUTS.items()]
+    data = {"lessons": rows, "handouts": papers, "chosen": name, "outcome": outcome}
     _part("course", "course", data, lesson=lambda: _open(st.session_state.course.lesson))
     st.query_params["lesson"] = name
     return name
+
+
+def teach(name: str) -> None:
+    """A page to print."""
+    _part("print", "print", {"label": "Print this page"})
+    st.markdown(handout(name))
 
 
 def ready(runs: Lockstep, name: str) -> Attempt | None:
@@ -138,7 +146,7 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
     for i, option in enumerate(lesson.options):
         marks = [":blue-badge[your guess]"] * (i == attempt.guess) + [":green-badge[measured]"] * (i == right)
         lines.append(f"{'abcdef'[i]}. {option.text} {' '.join(marks)}")
-    st.markdown(told(name, "question").rpartition("\n\n")[2])
+    st.markdown(f"**{question(name)}**")
     st.markdown("  \n".join(lines))
     if attempt.awaited:
         _watch(runs, name, attempt)
