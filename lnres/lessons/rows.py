@@ -109,7 +109,7 @@ LESSONS.put(
 
 LESSONS.put(
     "plain",
-    "LayerNorm is no cure for depth?",
+    "No cure for depth",
     about="Whether a gradient of the right size is enough to learn",
     make=Lesson(
         scene="norm=none~layer~layer&residual=none~none~identity&placement=inner~inner~pre&layers=1~1~2"
@@ -220,7 +220,7 @@ LESSONS.put(
         at=0,
         seeds=5,
         sketch=Sketch(
-            "gradients", "block", 24, 0.5, 10**4.5, "gradient along D, relative to the top", log=True,
+            "gradients", "block", 24, 1e-4, 1e4, "gradient along D, relative to the top", log=True,
             anchor=("grad_norm", 3, -1),
         ),
         options=(
