@@ -247,11 +247,15 @@ const KINDS = [["figure", Figure], ["table", Table], ["html", Words]];
 
 // ----------------------------------------------------------------------------------------------- the board
 
+const kept = {}; // by key: the values of boards that were left for another page
+
 class Board {
   panels = {}; // by name: { node, body, told }
   paints = []; // { number, waited, cost } of the last answers drawn, in ms
   counts = { painted: 0, asked: 0, mounts: 0 };
   controls = {};
+  asked = null; // { number, since } of the question under way
+  since = null; // when a hand first moved after it was asked
 
   constructor(parent, told, tell) {
     this.tell = tell;
@@ -261,16 +265,24 @@ class Board {
     this.grid = h("div", { class: "lnres-grid" });
     this.root = h("section", { class: "lnres lnres-board" }, this.bar, this.said, this.grid);
     parent.append(this.root);
+    this.key = told.key;
+    // What is out of sight is drawn when it comes into it.
+    this.eyes = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const there = Object.values(this.panels).find(({ node }) => node === target);
+        if (there) there.seen = isIntersecting;
+      }
+      this.draw();
+    }, { rootMargin: "80px" });
+    if (this.live) this.connect();
     this.take(told);
     this.watch = new ResizeObserver(() => this.size());
     this.watch.observe(this.root);
     this.onsize = () => this.size();
     window.addEventListener("resize", this.onsize);
-    if (this.live) this.connect();
     (window.lnresBoards ??= {})[told.key] = () => ({
       ...this.counts, values: this.values, number: this.number, paints: [...this.paints], waiting: this.asked !== null,
     });
-    this.key = told.key;
   }
 
   /** What the page says: at first, and after each of its reruns. */
@@ -281,8 +293,12 @@ class Board {
     if (fields !== this.known) {
       Object.assign(this, { known: fields, fields: told.fields, first: told.first, values: told.values, number: told.number });
       this.asked = null;
+      const before = this.live && kept[told.key];
+      const fresh = JSON.stringify(told.values) === JSON.stringify(told.first); // the address says nothing else
+      if (before && fresh) this.values = before;
       this.lay();
       this.hear(told.number, told.answer);
+      if (this.values === before) this.ask();
     } else if (!this.live) this.hear(told.number, told.answer);
     else this.draw(); // perhaps the theme is another
     this.write();
@@ -363,7 +379,7 @@ class Board {
       if (waited) this.paints.push({ number, waited: end - waited.since, cost: end - start });
       if (this.paints.length > 1000) this.paints.splice(0, 500);
     });
-    if (this.since !== null && this.since !== undefined) this.ask();
+    if (this.since !== null) this.ask();
   }
 
   connect() {
@@ -373,11 +389,12 @@ class Board {
     this.socket.onopen = () => {
       this.tries = 0;
       this.asked = null;
-      if (this.since !== null && this.since !== undefined) this.ask();
+      if (this.since !== null) this.ask();
     };
     this.socket.onmessage = ({ data }) => {
       const { number, answer, error } = JSON.parse(data);
       if (!error) return this.hear(number, answer);
+      clearTimeout(this.late);
       this.asked = null;
       this.said.textContent = error;
     };
@@ -406,7 +423,7 @@ class Board {
   // -------------------------------------------------------------------------------------------- drawing
 
   draw() {
-    if (this.closed || !this.answer) return;
+    if (!this.root.isConnected || !this.answer) return;
     const name = light(this.root) ? "light" : "dark";
     this.theme = this.themes[name];
     const { panels, idle, said } = this.answer;
@@ -433,7 +450,7 @@ class Board {
       there.laid = this.laid;
       const { clientWidth, clientHeight } = there.body.node;
       const state = JSON.stringify([panel, name, clientWidth, clientHeight, Boolean(window.Plotly)]);
-      if (there.state === state) continue;
+      if (!there.seen || there.state === state) continue;
       there.state = state;
       there.title.textContent = panel.title;
       there.body.node.setAttribute("aria-label", panel.alt);
@@ -454,12 +471,13 @@ class Board {
     const bar = h("div", { class: "board-bar", role: "group", "aria-label": panel.title });
     const node = h("figure", { class: "lnres-panel" }, head, bar, body.node);
     this.counts.mounts++;
+    this.eyes.observe(node);
     return { node, body, title, bar };
   }
 
   /** As many columns as fit; the rows share the height that the window leaves. */
   size(draw = true) {
-    if (this.closed || !this.answer) return;
+    if (!this.root.isConnected || !this.answer) return;
     const { panels } = this.answer;
     const width = this.grid.clientWidth;
     const units = panels.reduce((sum, { wide }) => sum + wide, 0);
@@ -489,10 +507,12 @@ class Board {
 
   close() {
     this.closed = true;
+    kept[this.key] = this.values;
     Object.values(this.controls).forEach(({ stop }) => stop?.());
     for (const timer of [this.writing, this.late, this.retry]) clearTimeout(timer);
     this.socket?.close();
     this.watch.disconnect();
+    this.eyes.disconnect();
     window.removeEventListener("resize", this.onsize);
     Object.values(this.panels).forEach(({ body }) => body.drop());
     delete window.lnresBoards[this.key];

@@ -76,8 +76,10 @@ def test_three_numbers_land_on_a_circle_and_two_on_two_points(axes):
     assert np.allclose(np.sum([cloud["x"], cloud["y"]], axis=0), 0)
 
 
-def test_every_norm_that_is_shown_has_lines_of_code():
+def test_every_norm_is_shown_with_its_lines_of_code_or_it_is_said_why_not():
     assert set(CODE) == set(SLICED)
+    said = panels()["code"]["html"]
+    assert all(NORMS[name].label in said for name in set(NORMS) - set(SLICED))
 
 
 def test_a_number_written_and_a_row_moved_are_in_the_batch():

@@ -16,8 +16,6 @@ from lnres.slices import SLICED, Walk, alone, moved, walk
 
 STEPS = 6
 MOST = 8  # examples
-SHAPES = {"vectors": (1, 8), "positions": (4, 4)}
-"""Positions and features of the two batches."""
 VECTOR = [18, 19, 20, 21, 42, 43, 44, 45]  # pixels in which digits differ: four above, four below the middle
 TOKENS = [[8 * row + column for column in (2, 3, 4, 5)] for row in (2, 3, 4, 5)]
 
@@ -40,6 +38,15 @@ def pulls(kind: str) -> np.ndarray:
     """A gradient to come back, dL/dy, in tenths so that it can be followed by hand."""
     rng = np.random.default_rng(3)
     return rng.integers(-15, 16, batch(kind, MOST).shape) / 10
+
+
+@lru_cache
+def remembered(kind: str, seen: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The running statistics of BatchNorm after so many batches of other digits."""
+    norm = alone("batch", batch(kind, 1).shape[-1])
+    for k in range(seen):
+        norm(torch.from_numpy(batch(kind, 6, 8 + k % 80))[None])
+    return norm.running_mean, norm.running_var
 
 
 FIELDS = (
@@ -99,8 +106,8 @@ class Scene:
         settings = {name: v[name] for name in ("eps", "gamma", "beta")} | {"groups": int(v["groups"])}
         norm = alone(v["norm"], x.shape[-1], **settings)
         if v["norm"] == "batch":
-            for k in range(v["seen"]):
-                norm(torch.from_numpy(batch(kind, 6, 8 + k % 80))[None])
+            # Copies: a training batch changes them.
+            norm.running_mean, norm.running_var = (part.clone() for part in remembered(kind, v["seen"]))
         norm.weights.training = not v["evaluation"]
         place = np.unravel_index(cell[0], x.shape[:-1])
         return cls(v, kind, norm, x, walk(norm, x, pulls(kind)[:examples]), (*map(int, place), cell[1]))
@@ -379,6 +386,15 @@ CODE = {
 }  # fmt: skip
 
 
+_NO_STATISTICS = ", ".join(NORMS[name].label for name in NORMS if not NORMS[name].make.over)
+_OF_WEIGHTS = ", ".join(NORMS[name].label for name in NORMS if NORMS[name].make.over == "w")
+ABSENT = (
+    f"Not shown, as every number is on its own there: {_NO_STATISTICS}.",
+    f"Nor those of weights, whose statistics are of what leads into a unit: {_OF_WEIGHTS}.",
+)
+"""Why the other norms are not to be chosen here."""
+
+
 def lines(name: str, shape: tuple[int, ...], eps: float, groups: int) -> Lines:
     """The lines of a norm for a batch of this shape."""
     tokens = len(shape) == 3
@@ -398,7 +414,8 @@ def code(scene: Scene) -> Panel:
         f"<div><b>{library}</b><pre>{text}</pre></div>"
         for library, text in (("PyTorch", told.torch), ("Keras", told.keras), ("NumPy", told.numpy))
     )
-    html = f"<div class='board-code'>{blocks}</div><p class='board-note'>{told.note}</p>"
+    notes = "".join(f"<p class='board-note'>{note}</p>" for note in (told.note, *ABSENT))
+    html = f"<div class='board-code'>{blocks}</div>{notes}"
     return Panel(
         "code",
         "The same in PyTorch, Keras and NumPy",

@@ -10,6 +10,7 @@ from lnres.figures import COLOURS
 from lnres.slices import alone, walk
 
 POINTS, ARROWS = 90, 9
+GREY = "#8892A0"  # seen on light and on dark
 LIFT = math.radians(22)  # of the eye above the floor
 NAMES = {
     "layer": ("feature", "features of one sample", "LayerNorm"),
@@ -49,23 +50,29 @@ def seen(x: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _line(points: np.ndarray, colour: str, width: float = 1.5, **more) -> dict:
+    x, y = points[:, :2].T.round(3)
     return {
-        "type": "scatter", "mode": "lines", "x": points[:, 0], "y": points[:, 1], "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines", "x": x, "y": y, "hoverinfo": "skip",
         "line": {"color": colour, "width": width} | more,
     }  # fmt: skip
 
 
-def _arrows(start: np.ndarray, end: np.ndarray, colour: str) -> list[dict]:
-    """Arrows from each start to its end, as one line with gaps, and their heads."""
+def _arrows(start: np.ndarray, end: np.ndarray, colour: str) -> dict:
+    """Arrows from each start to its end, as one line with gaps and heads at the ends."""
     gaps = np.full((len(start), 2), np.nan)
-    shafts = np.stack([start[:, :2], end[:, :2], gaps], 1).reshape(-1, 2)
-    way = end[:, :2] - start[:, :2]
-    heads = {
-        "type": "scatter", "mode": "markers", "x": end[:, 0], "y": end[:, 1], "hoverinfo": "skip",
-        "marker": {"symbol": "triangle-up", "size": 9, "color": colour,
-                   "angle": np.degrees(np.arctan2(way[:, 0], way[:, 1]))},
-    }  # fmt: skip
-    return [_line(shafts, colour, 2), heads]
+    points = np.stack([start[:, :2], end[:, :2], gaps], 1).reshape(-1, 2)
+    way = end - start
+    angles = np.repeat(np.degrees(np.arctan2(way[:, 0], way[:, 1])).round(1), 3)
+    heads = {"symbol": "triangle-up", "size": [0, 9, 0] * len(start), "angle": angles, "color": colour}
+    return _line(points, colour, 2) | {"mode": "lines+markers", "marker": heads | {"opacity": 1}}
+
+
+def _axes(ends: np.ndarray, names: list[str]) -> dict:
+    """Lines from the origin to where each axis ends, with its name there."""
+    gaps = np.full((len(ends), 2), np.nan)
+    points = np.stack([0 * ends[:, :2], ends[:, :2], gaps], 1).reshape(-1, 2)
+    words = [text for name in names for text in ("", name, "")]
+    return _line(points, GREY) | {"mode": "lines+text", "text": words, "textposition": "top right"}
 
 
 def picture(d: int, v: dict[str, Any]) -> tuple[dict, float]:
@@ -83,20 +90,23 @@ def picture(d: int, v: dict[str, Any]) -> tuple[dict, float]:
     goal = math.sqrt(d) * ring @ plane * told.gain[0] + told.shift[0]
     hue = np.arctan2(*(told.normal @ np.pad(plane, ((0, 3 - d), (0, 0))).T)[:, ::-1].T)
     places = flat(at)
-    near = 6.5 + 0.9 * places[:, 2].clip(-3, 3) if d == 3 else 7
+    near = 6.5 + 0.9 * places[:, 2].clip(-3, 3).round(1) if d == 3 else 7
     told_x, told_y = (", ".join(f"%{{customdata[{k + i}]}}" for i in range(d)) for k in (0, d))
     target = _line(flat(goal), COLOURS[1], 2)
     if d == 2:
         ends = {"symbol": "circle-open", "size": 17, "color": COLOURS[1], "line": {"width": 2}}
         target |= {"mode": "markers", "marker": ends, "x": goal[[0, 45], 0], "y": goal[[0, 45], 1]}
+    name = NAMES[v["axes"]][0]
+    alike = flat(np.stack([k * np.ones(d) for k in (-2.2, 2.2)]))
     traces = [
-        _line(flat(np.stack([k * np.ones(d) for k in (-2.2, 2.2)])), "#8892A0", 1.5, dash="dot"),
-        *(_line(flat(np.stack([np.zeros(d), 2.4 * axis])), "#8892A0") for axis in np.eye(d)),
+        _line(alike, GREY, 1.5, dash="dot") | {"mode": "lines+text", "text": ["", "all alike"],
+                                               "textposition": "top center"},
+        _axes(flat(2.4 * np.eye(d)), [f"{name} {i + 1}" for i in range(d)]),
         target,
         {
-            "type": "scatter", "mode": "markers", "x": places[:, 0], "y": places[:, 1],
-            "marker": {"size": near, "color": hue, "cmin": -np.pi, "cmax": np.pi, "colorscale": WHEEL,
-                       "opacity": 0.85},
+            "type": "scatter", "mode": "markers", "x": places[:, 0].round(3), "y": places[:, 1].round(3),
+            "marker": {"size": near, "color": hue.round(2), "cmin": -np.pi, "cmax": np.pi, "opacity": 0.85,
+                       "colorscale": WHEEL},
             "customdata": np.concatenate([x, told.y], 1).round(2),
             "hovertemplate": f"x = ({told_x})<br>y = ({told_y})<extra></extra>",
         },
@@ -104,18 +114,12 @@ def picture(d: int, v: dict[str, Any]) -> tuple[dict, float]:
     if v["arrows"]:
         some = slice(0, ARROWS)
         left = (1 - v["morph"]) * told.asked[some] + v["morph"] * told.kept[some]
-        traces += _arrows(flat(at[some]), flat(at[some] + told.asked[some]), "#8892A0")
-        traces += _arrows(flat(at[some]), flat(at[some] + left), COLOURS[0])
-    name = NAMES[v["axes"]][0]
-    heads = flat(2.65 * np.eye(d))
-    words = [
-        {"x": p[0], "y": p[1], "text": f"{name} {i + 1}", "showarrow": False} for i, p in enumerate(heads)
-    ]
-    corner = flat(2.2 * np.ones((1, d)))[0]
-    words.append({"x": corner[0], "y": corner[1], "text": "all alike", "showarrow": False, "yshift": 10})
-    bare = {"visible": False, "range": [-3.4, 3.4]}
+        ways = (told.asked[some], GREY), (left, COLOURS[0])
+        traces += [_arrows(flat(at[some]), flat(at[some] + way), colour) for way, colour in ways]
+    reach = max(2.8, 0.4 + float(np.abs(flat(goal)[:, :2]).max()))
+    bare = {"visible": False, "range": [-reach, reach]}
     layout = {
-        "xaxis": bare, "yaxis": bare | {"scaleanchor": "x"}, "showlegend": False, "annotations": words,
+        "xaxis": bare, "yaxis": bare | {"scaleanchor": "x"}, "showlegend": False,
         "margin": {"l": 4, "r": 4, "t": 4, "b": 4},
     }  # fmt: skip
     spread = told.variance[:, 0]

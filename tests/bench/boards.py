@@ -1,0 +1,45 @@
+"""How fast a board answers a hand: from the event of its slider to the picture."""
+
+from tests.bench import BENCHES
+from tests.bench.browser import quantiles, visited
+
+OPEN = "(key) => window.lnresBoards?.[key]?.().painted > 0 && document.querySelector('.js-plotly-plot')"
+SLIDERS = {"microscope": ["Step", "ε", "Offset", "Move by"], "shape": ["From x to y", "Turn"]}
+# One event after another, each when the last is answered and the eye had time to look.
+DRAG = """async ([key, label, times]) => {
+  const slider = document.querySelector(`.lnres-board input[aria-label="${label}"]`);
+  const [low, high] = [Number(slider.min), Number(slider.max)];
+  const taken = [];
+  for (let i = 1; i <= times; i++) {
+    const { painted } = lnresBoards[key]();
+    slider.value = low + (high - low) * ((i * 0.618034) % 1);
+    slider.dispatchEvent(new Event("input"));
+    while (lnresBoards[key]().waiting || lnresBoards[key]().painted === painted) {
+      await new Promise(requestAnimationFrame);
+    }
+    taken.push(lnresBoards[key]().paints.at(-1).waited);
+    await new Promise((done) => setTimeout(done, 30));
+  }
+  return taken;
+}"""
+
+
+@BENCHES.add("microscope", "the microscope: seconds to open it, and what its sliders answer in")
+def microscope() -> dict:
+    """Opened on a server that had a visitor, then forty moves of each of six sliders, under BatchNorm."""
+    with visited() as (app, page):
+        opened = []
+        for _ in range(4):
+            page.goto(f"{app.url}/microscope?norm=batch&batch=positions")
+            page.wait_for_function(OPEN, arg="microscope")
+            opened.append(page.evaluate("performance.now() / 1000"))
+        told = {}
+        for key, labels in SLIDERS.items():
+            page.get_by_label(labels[-1], exact=True).first.scroll_into_view_if_needed()
+            page.wait_for_timeout(1000)
+            told |= {label: page.evaluate(DRAG, [key, label, 40]) for label in labels}
+    return {
+        "s_to_open_first_then_warm": [round(seconds, 2) for seconds in opened],
+        "ms_slider_to_picture": quantiles([one for taken in told.values() for one in taken]),
+        "by_slider": {label: quantiles(taken) for label, taken in told.items()},
+    }
