@@ -213,7 +213,7 @@ def backward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:
     asked, common, along = told.asked[cell], told.common[cell], told.along[cell]
     kept, size = told.kept[cell], told.size[cell]
     fixed = norm.remembered is not None
-    loss = f.over("dL", "dy"), f.over("dL", "dx")
+    loss = f.row("dL", "/", "dy"), f.row("dL", "/", "dx")
     products = told.asked[here] * told.normal[here]
     one = "the statistics are remembered" if fixed else "no mean was taken"
     mean = f"{one}: nothing is taken off", f.formula("m", "=", f.number(0))
