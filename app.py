@@ -9,7 +9,14 @@ from lnres.ui import server
 ASSETS = Path(__file__).parent / "assets"
 # Files of pages/ and their titles, in the order of the navigation; the first opens at / too. (Streamlit would
 # write a docstring here onto every page.)
-PAGES = {"lab": "Lab", "microscope": "Microscope", "flow": "Flow", "lessons": "Lessons", "claims": "Claims"}
+PAGES = {
+    "lab": "Lab",
+    "microscope": "Microscope",
+    "flow": "Flow",
+    "theory": "Theory",
+    "lessons": "Lessons",
+    "claims": "Claims",
+}
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every session ...
     st.set_page_config("lnres", ASSETS / "icon.svg", layout="wide", initial_sidebar_state=350)

@@ -15,6 +15,10 @@ ACTIVATIONS = Registry("activation")
 INITS = Registry("init")
 
 
+MOST_DRAWN = 2**29
+"""Bytes of draws that probes keep."""
+
+
 def in_whole_vectors(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The elementwise f on a flat tensor padded to a multiple of 64, so that every entry rounds alike.
 
@@ -310,22 +314,65 @@ class Weights:
         return found
 
 
+class Still(Weights):
+    """Parameters that nobody trains, where they start: without buffers, so that a probe is quick.
+
+    ``draws`` keeps what was drawn, up to ``MOST_DRAWN`` bytes: drawing is half of a probe, and what a slider
+    changes is mostly its scale.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: str, draws: dict[tuple, Tensor]):
+        super().__init__(seeds, device)
+        self.draws = draws
+
+    def add(self, owner, attribute: str, name: str, shape: tuple[int, ...], draw: Callable) -> Tensor:
+        """As for parameters that are trained, bit for bit."""
+        if not isinstance(draw, Drawn):
+            return super().add(owner, attribute, name, shape, draw)
+        start = torch.empty(len(self.seeds), *shape)
+        for seed, row in zip(self.seeds, start, strict=True):
+            torch.mul(self._unit(seed, name, shape, draw), draw.scale, out=row)
+        return self.put(owner, attribute, name, start)
+
+    def _unit(self, seed: int, name: str, shape: tuple[int, ...], draw: "Drawn") -> Tensor:
+        key = seed, name, shape, draw.law
+        if key not in self.draws:
+            made = draw.unit(shape, generator(seed, name))
+            if sum(kept.nbytes for kept in self.draws.values()) + made.nbytes > MOST_DRAWN:
+                self.draws.clear()
+            self.draws[key] = made
+        return self.draws[key]
+
+    def put(self, owner, attribute: str, name: str, start: Tensor) -> Tensor:
+        """The start itself is the parameter."""
+        setattr(owner, attribute, start.to(self.device))
+        return start
+
+    def pack(self) -> None:
+        """Every layer has its parameters already."""
+
+
 def constant(value: float) -> Callable:
     """Every entry starts at ``value``."""
     return lambda shape, g: torch.full(shape, float(value))
 
 
-def drawn(std: float | Tensor, law: str) -> Callable:
+class Drawn:
     """Entries of mean 0 and this std (or one a column): ``normal``, ``uniform`` or ``orthogonal``."""
 
-    def draw(shape: tuple[int, ...], g: torch.Generator) -> Tensor:
-        if law == "uniform":
-            return (torch.rand(shape, generator=g) * 2 - 1) * (std * math.sqrt(3))
-        if law == "orthogonal":
-            return torch.nn.init.orthogonal_(torch.empty(shape), math.sqrt(max(shape)), generator=g) * std
-        return torch.randn(shape, generator=g) * std
+    def __init__(self, std: float | Tensor, law: str):
+        self.law, self.scale = law, std * math.sqrt(3) if law == "uniform" else std
 
-    return draw
+    def unit(self, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+        """The draw before it is scaled, which does not depend on the std."""
+        if self.law == "uniform":
+            return torch.rand(shape, generator=g) * 2 - 1
+        if self.law == "orthogonal":
+            return torch.nn.init.orthogonal_(torch.empty(shape), math.sqrt(max(shape)), generator=g)
+        return torch.randn(shape, generator=g)
+
+    def __call__(self, shape: tuple[int, ...], g: torch.Generator) -> Tensor:
+        return self.unit(shape, g).mul_(self.scale)
 
 
 def along(x: Tensor, parameter: Tensor) -> Tensor:
@@ -352,9 +399,9 @@ class Linear:
         spread = torch.as_tensor(std, dtype=torch.float32).expand(fan_out)
         if norm:  # V has to point somewhere even where W starts at zero
             spread = torch.where(spread == 0, 1 / math.sqrt(shape[0]), spread)
-        first = weights.add(self, "weight", f"{name}.weight", shape, drawn(spread, law))
+        first = weights.add(self, "weight", f"{name}.weight", shape, Drawn(spread, law))
         self.norm = norm and norm(name, first * torch.as_tensor(std != 0))
-        offset = drawn(bias_std, law) if bias_std else constant(bias)
+        offset = Drawn(bias_std, law) if bias_std else constant(bias)
         weights.add(self, "bias", f"{name}.bias", (1, fan_out), offset)
 
     def matrix(self) -> Tensor:

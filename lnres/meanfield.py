@@ -34,6 +34,12 @@ class Unpredictable(Exception):
     """No closed form is known; the sentence says why."""
 
 
+def said(why: Unpredictable) -> str:
+    """As a sentence."""
+    text = str(why)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 class State(NamedTuple):
     """Averages over the features of a wide layer."""
 
@@ -377,7 +383,7 @@ def predicted(e: Experiment) -> dict[str, Prediction]:
     try:
         states, backs = (walk := Walk(e)).states()
     except Unpredictable as why:
-        return {name: Prediction(None, why=f"{why}.") for name in QUANTITIES}
+        return {name: Prediction(None, why=said(why)) for name in QUANTITIES}
     q, k, m, r = (np.array([getattr(s, name) for s in states]) for name in ("q", "k", "m", "r"))
     with np.errstate(all="ignore"):
         found = {
@@ -390,7 +396,7 @@ def predicted(e: Experiment) -> dict[str, Prediction]:
         found |= {name: np.sqrt(e.width * value) for name, value in gradients.items()}
         found["skip_branch_cosine"] = np.zeros(e.depth)
     except Unpredictable as error:
-        why = f"{error}."
+        why = said(error)
     return {
         name: Prediction(found[name], named(e, name), assumption(e)) if name in found
         else Prediction(None, why=why)

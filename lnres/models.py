@@ -7,7 +7,7 @@ from torch.nn.functional import unfold
 
 from lnres import recurrent as cells
 from lnres.blocks import Attend, Block
-from lnres.layers import Conv, HalvingConv, Linear, Weights, drawn
+from lnres.layers import Conv, Drawn, HalvingConv, Linear, Weights
 from lnres.norms import NORMS, standing
 from lnres.registry import Registry
 
@@ -147,7 +147,7 @@ class Transformer(Model):
     def build(self, weights: Weights, e, features: int) -> None:
         """A linear map of each token plus a learned position."""
         self.token = Linear(weights, "stem", features, e.width, (1 / features**0.5, 0.0, "normal"))
-        weights.add(self, "place", "position", (e.positions, e.width), drawn(0.5, "normal"))
+        weights.add(self, "place", "position", (e.positions, e.width), Drawn(0.5, "normal"))
         self.blocks = []
         for i in range(e.depth):
             self.blocks.append(Block(weights, f"blocks.{2 * i}", e, Attend))

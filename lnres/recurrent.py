@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lnres.blocks import PLACEMENTS, branch_factors
-from lnres.layers import ACTIVATIONS, INITS, Dropout, Linear, Weights, drawn, second_moment
+from lnres.layers import ACTIVATIONS, INITS, Drawn, Dropout, Linear, Weights, second_moment
 from lnres.norms import NORMS, of_weights
 
 
@@ -38,7 +38,7 @@ class Recurrence:
         of_weight = of_weights(weights, e)
         self.input = Linear(weights, f"{name}.input", n, k, e.scaled(start, last), norm=of_weight)
         std, _, law = e.scaled(start, 1.0)
-        square = drawn(1 / math.sqrt(n) if of_weight and std == 0 else std, law)  # as in Linear
+        square = Drawn(1 / math.sqrt(n) if of_weight and std == 0 else std, law)  # as in Linear
 
         def gate_by_gate(shape: tuple[int, int], g: torch.Generator) -> Tensor:
             return torch.cat([square((n, n), g) for _ in range(self.gates)], dim=1)
@@ -128,7 +128,7 @@ class GRU(Recurrence):
     def __init__(self, weights: Weights, name: str, e, norm):
         super().__init__(weights, name, e, norm)
         start = INITS[e.init].make(e, e.width, e.width, 1.0)
-        weights.add(self, "bias", f"{name}.recurrent.bias", (1, e.width), drawn(*start[1:]))
+        weights.add(self, "bias", f"{name}.recurrent.bias", (1, e.width), Drawn(*start[1:]))
         self.inner = norm(self.joint, 2 * e.width)
         self.candidate = norm(self.joint, e.width, "candidate")
 

@@ -8,6 +8,7 @@ of one example's gradient. A *unit branch* keeps its input's mean square.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,25 +23,34 @@ SHORT_BATCH = 5
 # ----------------------------------------------------------------------------------- averages over Gaussians
 
 
-def _hermite(nodes: int = 99) -> tuple[np.ndarray, np.ndarray]:
-    z, weight = np.polynomial.hermite_e.hermegauss(nodes)
+@lru_cache
+def nodes(many: int = 99) -> tuple[np.ndarray, np.ndarray]:
+    """Where a normal variable is looked at, and how likely each is."""
+    z, weight = np.polynomial.hermite_e.hermegauss(many)
     return z, weight / weight.sum()
 
 
-NODES = _hermite()
+def gaussian_mean(f: Callable):
+    """E f(z) of a standard normal z, for a smooth f; f may return (..., nodes)."""
+    z, weight = nodes()
+    return f(z) @ weight
 
 
-def gaussian_mean(f: Callable) -> float:
-    """E f(z) of a standard normal z, for a smooth f."""
-    z, weight = NODES
-    return float(weight @ f(z))
+def joint_mean(f: Callable, q, c, many: int = 99):
+    """E f(a) f(b) of two normal variables of variance q and correlation c, for a smooth f; also of arrays."""
+    z, weight = nodes(many)
+    size, c = np.sqrt(q)[..., None, None], np.asarray(c)[..., None, None]
+    a, b = z[:, None], c * z[:, None] + np.sqrt(np.maximum(0.0, 1 - c * c)) * z
+    return (f(size * a) * f(size * b)) @ weight @ weight
 
 
-def joint_mean(f: Callable, q: float, c: float) -> float:
-    """E f(a) f(b) of two normal variables of variance q and correlation c, for a smooth f."""
-    (a, weight), other = NODES, math.sqrt(max(0.0, 1 - c * c))
-    b = c * a[:, None] + other * a
-    return float(weight @ (f(math.sqrt(q) * a)[:, None] * f(math.sqrt(q) * b)) @ weight)
+def bisection(f: Callable, low, high, times: int = 60):
+    """Where f, positive at ``low`` and negative at ``high``, changes its sign; also of arrays."""
+    for _ in range(times):
+        middle = (low + high) / 2
+        positive = f(middle) > 0
+        low, high = np.where(positive, middle, low), np.where(positive, high, middle)
+    return (low + high) / 2
 
 
 def tanh_slope(z):
@@ -115,40 +125,32 @@ def gradient_cosine(c, skips: Sequence[float]):
     r"q^*=\sigma_w^2\,\mathrm{E}\tanh^2(\sqrt{q^*}z)+\sigma_b^2",
     about="Mean square of the pre-activations, from any start.", paper="Poole et al. 2016",
 )  # fmt: skip
-def q_star(sigma_w2: float, sigma_b2: float) -> float:
-    """The fixed point, by bisection: the map less its argument falls through zero once."""
+def q_star(sigma_w2, sigma_b2):
+    """The fixed point, by bisection: the map less its argument falls through zero once. Also of arrays."""
 
-    def excess(q: float) -> float:
-        return sigma_w2 * gaussian_mean(lambda z: np.tanh(math.sqrt(q) * z) ** 2) + sigma_b2 - q
+    def excess(q):
+        return sigma_w2 * gaussian_mean(lambda z: np.tanh(np.sqrt(q)[..., None] * z) ** 2) + sigma_b2 - q
 
-    return bisection(excess, 0.0 if sigma_w2 <= 1 else 1e-9, sigma_w2 + sigma_b2)
-
-
-def bisection(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where f, positive at ``low`` and negative at ``high``, changes its sign."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if f(middle) > 0 else (low, middle)
-    return (low + high) / 2
+    return bisection(excess, np.where(np.asarray(sigma_w2) <= 1, 0.0, 1e-9), sigma_w2 + sigma_b2)
 
 
 @THEORIES.add(
     "C08", "Order and chaos have a rate", r"\chi_1=\sigma_w^2\,\mathrm{E}\,\mathrm{sech}^4(\sqrt{q^*}z)",
     about="Plain tanh, once the size has settled.", paper="Schoenholz et al. 2017",
 )  # fmt: skip
-def chi1(sigma_w2: float, sigma_b2: float) -> float:
-    """The rate of grad² per tanh layer."""
-    q = q_star(sigma_w2, sigma_b2)
-    return sigma_w2 * gaussian_mean(lambda z: tanh_slope(math.sqrt(q) * z) ** 2)
+def chi1(sigma_w2, sigma_b2):
+    """The rate of grad² per tanh layer; also of arrays."""
+    size = np.sqrt(q_star(sigma_w2, sigma_b2))[..., None]
+    return sigma_w2 * gaussian_mean(lambda z: tanh_slope(size * z) ** 2)
 
 
 @THEORIES.add(
     "C06", "The critical line", r"\chi_1(\sigma_w^2,\sigma_b^2)=1",
     about="Plain tanh; near σ_w² = 1.76 where σ_b² = 0.05.", paper="Poole et al. 2016",
 )  # fmt: skip
-def critical_sigma_w2(sigma_b2: float) -> float:
-    """The σ_w² at which gradients neither vanish nor explode."""
-    return bisection(lambda sigma_w2: 1 - chi1(sigma_w2, sigma_b2), 1.0, 100.0)
+def critical_sigma_w2(sigma_b2):
+    """The σ_w² at which gradients neither vanish nor explode; also of arrays."""
+    return bisection(lambda sigma_w2: 1 - chi1(sigma_w2, sigma_b2), np.ones_like(sigma_b2, float), 100.0, 40)
 
 
 @THEORIES.add(
@@ -160,9 +162,10 @@ def xi1(sigma_w2: float, sigma_b2: float) -> float:
     return depth_scale(chi1(sigma_w2, sigma_b2))
 
 
-def depth_scale(rate: float) -> float:
+def depth_scale(rate):
     """The layers over which something that grows at a rate changes by a factor of e."""
-    return 1 / abs(math.log(rate)) if rate != 1 else math.inf
+    with np.errstate(divide="ignore"):
+        return 1 / np.abs(np.log(rate))
 
 
 @THEORIES.add(
@@ -171,23 +174,23 @@ def depth_scale(rate: float) -> float:
     about="Plain tanh; a and b normal of variance q* and correlation c. Trainable up to about 6 ξ_c.",
     paper="Schoenholz et al. 2017",
 )  # fmt: skip
-def xi_c(sigma_w2: float, sigma_b2: float) -> float:
-    """The depth scale of the correlation of two inputs."""
-    q, c = q_star(sigma_w2, sigma_b2), c_star(sigma_w2, sigma_b2)
-    return depth_scale(sigma_w2 * joint_mean(lambda z: tanh_slope(z), q, c)) if q > 1e-6 else xi1(sigma_w2, 0)
+def xi_c(sigma_w2, sigma_b2, many: int = 99):
+    """The depth scale of the correlation of two inputs; also of arrays, by ``many`` nodes."""
+    q, c = q_star(sigma_w2, sigma_b2), c_star(sigma_w2, sigma_b2, many)
+    return depth_scale(sigma_w2 * joint_mean(tanh_slope, q, c, many))
 
 
-def correlation_map(c: float, sigma_w2: float, sigma_b2: float, q: float) -> float:
+def correlation_map(c, sigma_w2, sigma_b2, q, many: int = 99):
     """The correlation of two inputs behind one more tanh layer."""
-    return (sigma_w2 * joint_mean(np.tanh, q, c) + sigma_b2) / q
+    return (sigma_w2 * joint_mean(np.tanh, q, c, many) + sigma_b2) / q
 
 
-def c_star(sigma_w2: float, sigma_b2: float) -> float:
+def c_star(sigma_w2, sigma_b2, many: int = 99):
     """The correlation at which all inputs end: 1 in the ordered phase."""
-    if chi1(sigma_w2, sigma_b2) <= 1:
-        return 1.0
-    q = q_star(sigma_w2, sigma_b2)
-    return bisection(lambda c: correlation_map(c, sigma_w2, sigma_b2, q) - c, -1e-9, 1 - 1e-9)
+    q = np.maximum(q_star(sigma_w2, sigma_b2), 1e-12)
+    low = np.full_like(q, -1e-9)
+    found = bisection(lambda c: correlation_map(c, sigma_w2, sigma_b2, q, many) - c, low, 1 - 1e-9, 40)
+    return np.where(chi1(sigma_w2, sigma_b2) <= 1, 1.0, found)
 
 
 # -------------------------------------------------------------------------------------------- norms, no skip
@@ -315,6 +318,15 @@ THEORIES.put(
     r"\lVert\nabla W_2\rVert\propto(L+1)^{-1/2}\ \text{pre},\ L^0\ \text{post}",
     make=LAST_GRADIENT, about="Of one example, with a final LayerNorm for pre.", paper="Xiong et al. 2020",
 )  # fmt: skip
+
+
+def last_gradient(scheme: str, blocks: int) -> float:
+    """How it goes with depth, but for a constant: of ``pre``, ``post``, or DeepNorm's small weights."""
+    if scheme in LAST_GRADIENT:
+        return (blocks + 1) ** LAST_GRADIENT[scheme]
+    alpha, beta = deepnorm(blocks)
+    return beta / math.sqrt(alpha**2 + beta**4)
+
 
 POST_SUM, PRE_SLOPE = 3 / 2, (1 / 2, 3 / 2)
 THEORIES.put(

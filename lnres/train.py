@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
-from lnres.layers import ACTIVATIONS, Weights, generator
+from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, learning_rate, stepper
@@ -274,13 +274,14 @@ class Run:
         return twin
 
 
-def probe(experiment: Experiment) -> dict[str, np.ndarray]:
+def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.ndarray]:
     """A network at init, for theory: Gaussian inputs straight into h_0, a Gaussian cotangent from h_L.
 
     Neither stem nor head takes part; of a recurrent network the cotangent stands on the last time step, all
     that the head would see. Statistics are those of the batch, and dropout and drop path act, as in training.
     Arrays are (L+1, S) or (L, S), ``time_grad_norm`` is (T, S); ``grad_norm`` is the root mean square
-    over examples of the norm of what arrives from a cotangent of independent standard normal entries.
+    over examples of the norm of what arrives from a cotangent of independent standard normal entries. Probes
+    that are given the same ``draws`` need not draw weights again that one of them had.
     """
     e, device = experiment, where(experiment.device)
     if (size := e.cost()[1]) > MAX_PROBE:
@@ -288,7 +289,7 @@ def probe(experiment: Experiment) -> dict[str, np.ndarray]:
             f"this probe would take {size / 2**30:.0f} GiB; the limit is {MAX_PROBE / 2**30:.0f} GiB: "
             "choose a smaller depth, width, batch or number of seeds"
         )
-    weights = Weights(e.member_seeds, device)
+    weights = Still(e.member_seeds, device, {} if draws is None else draws)
     model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
     weights.live = {name: getattr(e, name) for name in INSIDE}

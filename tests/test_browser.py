@@ -654,3 +654,21 @@ def test_the_microscope_answers_in_place_and_a_reload_shows_the_same(visit, erro
     wait(page, "() => window.lnresBoards?.microscope?.().painted > 0")
     assert board(page)["values"] == after["values"]
     errors[:] = [told for told in errors if "404" not in told]  # Streamlit looks for itself below every page
+
+
+def test_theory_answers_a_hand(app, chromium, errors):
+    context = chromium.new_context()
+    page = context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{app.url}/theory?width=64&depth=16")
+    said = page.locator(".board-said")
+    said.wait_for()
+    before = said.inner_text()
+    assert before.startswith("Theory")
+    slider = page.locator(".board-slider", has_text="Depth").locator("input")
+    slider.focus()
+    slider.press("End")
+    page.wait_for_function("before => document.querySelector('.board-said').innerText !== before", arg=before)
+    page.wait_for_function("location.search.includes('depth=60')")
+    assert page.evaluate("lnresBoards.profiles().mounts") == 3
+    context.close()

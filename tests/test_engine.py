@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -20,7 +21,7 @@ from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
 from lnres.record import Record, unpack
 from lnres.scene import MOST
-from lnres.train import Run
+from lnres.train import Run, probe
 from lnres.verdict import WAITING, verdict
 
 SMALL = Experiment(depth=2, width=8, batch=8, seeds=2, record_every=5, steps=40)
@@ -507,6 +508,36 @@ def test_what_a_worker_cannot_do_becomes_a_notice(lockstep):
     until(group, lambda: group.notice)
     assert group.notice.startswith("device='cuda': this machine has no GPU")
     assert not group.playing
+
+
+def test_a_probe_in_a_worker_is_the_probe(engine):
+    for settings in (
+        {"norm": "batch", "init": "torch"},
+        {"init": "orthogonal"},
+        {"init": "orthogonal", "gain": 2.0},
+    ):
+        e = SMALL.replace(**settings)
+        expected = probe(e)
+        for _ in range(2):  # drawn anew, and as it was drawn before
+            seen = engine.measure("probe", e)
+            assert set(seen) == set(expected)
+            for name, array in expected.items():
+                np.testing.assert_array_equal(seen[name], array)
+    assert not engine.asked
+
+
+def test_a_probe_that_is_too_large_is_refused_with_a_sentence(engine):
+    with pytest.raises(ValueError, match="this probe would take"):
+        engine.measure("probe", Experiment(depth=1000, width=1024, seeds=64, batch=64))
+
+
+def test_a_probe_outlives_its_worker(engine):
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(engine.measure, "probe", SMALL.replace(depth=300, width=128, batch=64))
+        while not engine.asked:
+            time.sleep(0.001)
+        os.kill(next(iter(engine.asked.values())).process.process.pid, signal.SIGKILL)
+        assert waiting.result(PATIENCE)["grad_norm"].shape == (301, 2)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(engine, lockstep):

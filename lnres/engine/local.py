@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing.connection import wait
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lnres.engine.store import Store
 from lnres.record import Record, unpack
@@ -29,6 +32,8 @@ UNWATCHED = 3.0
 """Seconds without a viewer after which a group holds still; it goes on with the next one."""
 READING = 0.4
 """Seconds for which a sentence stands."""
+MEASURE_PATIENCE = 30.0
+"""Seconds after which whoever waits for a measure is told that there is none."""
 
 
 @dataclass
@@ -111,14 +116,34 @@ class Process:
             self.pipe.send(command)
 
 
+@dataclass
+class Asked:
+    """A measure that somebody waits for."""
+
+    what: tuple
+    process: Process
+    answer: Future = field(default_factory=Future)
+
+    def on_measured(self, blob: bytes) -> None:
+        """It is done."""
+        self.answer.set_result(unpack(blob)[0])
+
+    def on_failed(self, why: str) -> None:
+        """It could not be done."""
+        self.answer.set_exception(ValueError(why))
+
+
 class Engine:
     """Workers, spawned once; a group of runs lives in one of them, the one with the fewest."""
+
+    _keys = itertools.count()
 
     def __init__(self, workers: int | None = None):
         count = workers or max(1, (os.cpu_count() or 2) - 1)
         self.store = Store()
         self.processes = [Process(self.store) for _ in range(count)]
         self.groups: dict[str, Lockstep | Study] = {}
+        self.asked: dict[str, Asked] = {}
         self.lock = threading.RLock()
         self._running = True
         self._reader = threading.Thread(target=self._read, name="lnres-engine", daemon=True)
@@ -128,6 +153,19 @@ class Engine:
         """The worker with the fewest groups."""
         with self.lock:
             return min(self.processes, key=lambda p: sum(g.process is p for g in self.groups.values()))
+
+    def measure(self, name: str, experiment: "Experiment", **options) -> dict[str, np.ndarray]:
+        """A row of ``lnres.measures``, in a worker; ``ValueError`` says why it cannot be measured."""
+        key, asked = f"measure-{next(self._keys)}", Asked((name, experiment, options), self.place())
+        with self.lock:
+            self.asked[key] = asked
+            asked.process.send("measure", key, *asked.what)
+        try:
+            return asked.answer.result(MEASURE_PATIENCE)
+        except TimeoutError:
+            raise ValueError("the workers are busy; try again in a moment") from None
+        finally:
+            self.asked.pop(key, None)
 
     def _read(self) -> None:
         while self._running:
@@ -144,7 +182,7 @@ class Engine:
 
     def _hear(self, kind: str, key: str, *args) -> None:
         with self.lock:
-            group = next((g for g in self.groups.values() if g.key == key), None)
+            group = self.asked.get(key) or next((g for g in self.groups.values() if g.key == key), None)
             if key and group:  # a group without runs has no key yet, as the message that a worker is ready
                 getattr(group, f"on_{kind}")(*args)
 
@@ -157,6 +195,10 @@ class Engine:
             for group in self.groups.values():
                 if group.process is dead:
                     group.revive(fresh)
+            for key, asked in list(self.asked.items()):
+                if asked.process is dead:
+                    asked.process = fresh
+                    fresh.send("measure", key, *asked.what)
 
     def stop(self) -> None:
         """End all workers."""

@@ -13,6 +13,7 @@ import numpy as np
 from lnres.engine.store import Store
 from lnres.engine.study import Work
 from lnres.experiment import Experiment
+from lnres.measures import MEASURES
 from lnres.record import Frame, pack
 from lnres.tables import recall
 from lnres.train import Run, one_thread
@@ -163,9 +164,10 @@ class Worker:
     def __init__(self, store: Store, emit: Callable):
         self.store, self.emit = store, emit
         self.groups: dict[str, Group] = {}
+        self.draws: dict = {}
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out ``open study close play pause step pace change fork add arrange``; what fails is told."""
+        """Carry out a command, from ``open`` to ``measure``; what fails is told."""
         try:
             if command == "open":
                 for experiment in args[0].experiments:
@@ -176,6 +178,9 @@ class Worker:
             elif command == "close":
                 for run in getattr(self.groups.pop(key, None), "ids", []):
                     self.store.drop(run)
+            elif command == "measure":
+                name, experiment, options = args
+                self.emit("measured", key, pack(MEASURES[name].make(experiment, self.draws, **options), {}))
             elif group := self.groups.get(key):
                 if command == "play":
                     group.goal = math.inf

@@ -1,0 +1,430 @@
+"""Prediction over measurement: networks are measured as the hand moves, and closed forms laid over them."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from lnres import theory
+from lnres.boards.base import BOARDS, Answer, Board, Panel, Pick, Point, Slider, Toggle
+from lnres.engine import local
+from lnres.figures import theory as charts
+from lnres.theory import THEORIES
+
+ENDS = 5
+"""Blocks at both ends that a rate leaves out."""
+GRAIN = 16
+"""Widths are multiples of it, so that they fall into groups."""
+SHOWN = {"variance": ("act_rms", 2), "gradient": ("grad_norm", 2), "cosine": ("cosine", 1)}
+"""Panels of a profile: what is measured, and its power in the closed forms."""
+TITLES = {"variance": "Size of the stream", "gradient": "Gradient", "cosine": "Likeness of examples"}
+AXES = {"variance": "mean square", "gradient": "gradient²", "cosine": "mean cosine of pairs"}
+
+
+@lru_cache(128)
+def measured(e, name: str = "probe", options: tuple = ()) -> dict[str, np.ndarray]:
+    """A measure of an experiment, remembered; it is frozen, and so is what it does."""
+    return local.start().measure(name, e, **dict(options))
+
+
+def experiment(**settings):
+    """An MLP of plain layers, or of blocks with a skip; ``ValueError`` in words where settings do not fit."""
+    from lnres.experiment import Experiment  # torch takes its time: boards are known before it is there
+
+    layers = 1 if settings.get("residual") == "none" else 2
+    return Experiment(**{"layers": layers, "record_every": 0} | settings)
+
+
+def size(**first) -> tuple[Slider, ...]:
+    """The sliders that several boards have."""
+    return (
+        Slider("width", "Width", first.get("width", 256), GRAIN, 512, GRAIN),
+        Slider("depth", "Depth", first.get("depth", 32), first.get("least", 4), 60, 1),
+        Slider("nets", "Networks", first.get("nets", 4), 1, 16, 1, about="how many are measured"),
+    )
+
+
+def common(v: dict) -> dict:
+    """What those sliders say, as settings."""
+    return {"width": v["width"] // GRAIN * GRAIN, "depth": v["depth"], "seeds": v["nets"]}
+
+
+# ------------------------------------------------------------------------------------------------- profiles
+
+
+def choices(kind: str, *names: str) -> dict[str, str]:
+    """Rows of a registry that a board offers, without importing what they run."""
+    return dict(zip(names, LABELS[kind], strict=True))
+
+
+LABELS = {
+    "norm": ("no norm", "LayerNorm", "RMSNorm", "BatchNorm", "GroupNorm"),
+    "placement": (
+        "before the branch", "after the sum", "before the activation", "after the activation", "sandwich",
+    ),
+    "residual": ("no skip", "identity", "scaled 1/√L", "DeepNorm", "ReZero", "highway gate"),
+    "activation": ("ReLU", "tanh", "GELU", "linear"),
+}  # fmt: skip
+PROFILE = (
+    Pick("skip", "Skip", "identity", choices(
+        "residual", "none", "identity", "scaled", "deepnorm", "rezero", "highway")),
+    Pick("norm", "Norm", "none", choices("norm", "none", "layer", "rms", "batch", "group")),
+    Pick("place", "Place of the norm", "pre", choices(
+        "placement", "pre", "post", "inner", "activated", "sandwich")),
+    Pick("activation", "Activation", "relu", choices("activation", "relu", "tanh", "gelu", "identity")),
+    *size(),
+    Slider("batch", "Batch", 32, 2, 128, 1),
+    Slider("sigma", "Weight scale σ", 1.0, 0.25, 4.0, log=True, about="times that of a unit branch"),
+    Slider("steps", "Steps trained", 0, 0, 100, 1, about="on digits; theory is of step 0"),
+)  # fmt: skip
+
+
+def profiles(v: dict) -> Answer:
+    """Size, gradient and likeness along the blocks."""
+    from lnres.agreement import sentence
+
+    e = experiment(
+        residual=v["skip"], norm=v["norm"], placement=v["place"], activation=v["activation"],
+        batch=v["batch"], gain=v["sigma"], **common(v),
+    )  # fmt: skip
+    idle = ["place"] * (v["norm"] == "none")
+    if not v["steps"]:
+        seen = measured(e)
+        return Answer(_profile_panels(e, seen), idle, sentence(e, seen))
+    try:
+        seen = measured(e, "trained", (("steps", v["steps"]),))
+    except ValueError as error:
+        return Answer(_profile_panels(e, measured(e)), idle, f"{error}.")
+    said = f"After {v['steps']} steps weights know their data: the rays show where they started."
+    return Answer(_profile_panels(e, seen, True), idle, said)
+
+
+def _profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> list[Panel]:
+    from lnres.meanfield import predict
+
+    panels = []
+    for name in names:
+        (array, power), found = SHOWN[name], predict(e, SHOWN[name][0])
+        values, rows = found.values, np.asarray(seen[array], float) ** power
+        if values is not None:
+            values = values**power
+            if faded and name != "cosine":  # from data, and with a loss: only the shape can be compared
+                at = max(0, len(values) - 1 - ENDS) if name == "gradient" else 0
+                values = values / values[at] * np.exp(np.nanmean(np.log(rows[at])))
+        figure = charts.profile(
+            rows, values, charts.SIX[1], log=name != "cosine", faded=faded, title=AXES[name]
+        )
+        row = f"{found.theory} · {THEORIES[found.theory].label}" if found.theory else ""
+        why = found.why if not faded else "at init; after the first step a reference"
+        figure["layout"]["annotations"] = [*figure["layout"]["annotations"], _note(row or found.why, 1.0)]
+        figure["layout"]["annotations"] += [_note(why, 0.93)] * bool(row)
+        alt = f"{TITLES[name]} after each block of {e.seeds} networks; {row or found.why}"
+        panels.append(Panel(name, TITLES[name], alt, figure))
+    return panels
+
+
+def _note(text: str, y: float) -> dict:
+    """A line of small print at the top of a chart."""
+    return {
+        "text": text, "x": 0.01, "xref": "paper", "xanchor": "left", "y": y, "yref": "paper",
+        "yanchor": "top", "font": {"size": 10.5}, "align": "left",
+    }  # fmt: skip
+
+
+BOARDS.put(
+    "profiles", "Depth profiles", make=Board(PROFILE, profiles),
+    about="The signal and its gradient, block by block: lines and bands are measured, dashes are theory.",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------ waterfall
+
+FALLS = {
+    "LN → ReLU": {"norm": "layer", "placement": "inner", "residual": "none"},
+    "ReLU → LN": {"norm": "layer", "placement": "activated", "residual": "none"},
+    "BN → ReLU": {"norm": "batch", "placement": "inner", "residual": "none"},
+    "bare skip": {"norm": "none", "residual": "identity"},
+    "pre-LN skip": {"norm": "layer", "placement": "pre", "residual": "identity"},
+    "Xavier, no norm": {"norm": "none", "residual": "none", "init": "xavier"},
+}
+FALL = (
+    Slider("batch", "Batch", 16, 5, 128, 1, about="bends BatchNorm's ray, and no other"),
+    Slider("sigma", "Weight scale σ", 1.0, 0.25, 4.0, log=True),
+    *size(width=128, depth=30, least=12),
+)
+
+
+def waterfall(v: dict) -> Answer:
+    """The gradient of six networks on its way down."""
+    from lnres.meanfield import predict
+
+    rows, rates = [], []
+    for label, settings in FALLS.items():
+        e = experiment(**settings, batch=v["batch"], gain=v["sigma"], **common(v))
+        grad, found = measured(e)["grad_norm"].astype(float), predict(e, "grad_norm")
+        rows.append({"label": label, "measured": grad, "predicted": found.values})
+        rates.append((label, _rate(grad), _known(found.values), found.theory))
+    anchor = max(0, v["depth"] - ENDS)
+    said = f"BatchNorm's gradient grows × {rates[2][1]:.2f} per layer at batch {v['batch']}; "
+    said += f"LayerNorm's, at the same place, × {rates[0][1]:.2f}."
+    alt = f"Gradient² at every block relative to block {anchor}, with closed forms dashed. {said}"
+    return Answer(
+        [
+            Panel("waterfall", "Gradient waterfall", alt, charts.waterfall(rows, anchor), wide=2),
+            Panel("rates", "Growth per block, towards the input", said, html=_table(rates)),
+        ],
+        said=said,
+    )
+
+
+def _table(rates) -> str:
+    """Measured and predicted rates side by side."""
+    head = "<tr><th></th><th>measured</th><th>theory</th><th></th></tr>"
+    rows = "".join(
+        f"<tr><td><b style='color:{colour}'>{label}</b></td><td>× {seen:.3f}</td><td>{expected}</td>"
+        f"<td><small>{row}</small></td></tr>"
+        for (label, seen, expected, row), colour in zip(rates, charts.SIX, strict=True)
+    )
+    note = f"Of gradient², over all blocks but the first and last {ENDS}; networks' geometric mean."
+    return f"<table>{head}{rows}</table><p><small>{note}</small></p>"
+
+
+def _rate(grad: np.ndarray) -> float:
+    """The growth of grad² per block towards the input, without both ends; the mean over networks."""
+    with np.errstate(all="ignore"):
+        ratio = np.log(grad[ENDS] / grad[-1 - ENDS]).mean() * 2 / (len(grad) - 1 - 2 * ENDS)
+    return float(np.exp(ratio)) if np.isfinite(ratio) else 0.0
+
+
+def _known(values: np.ndarray | None) -> str:
+    """A predicted rate, where there is one."""
+    return "–" if values is None else f"× {_rate(values[:, None]):.3f}"
+
+
+BOARDS.put(
+    "waterfall", "Gradient waterfall", make=Board(FALL, waterfall),
+    about="The same gradient walks back through six networks. Where does it drown, where does it burst?",
+)  # fmt: skip
+
+# --------------------------------------------------------------------------------------------------- carpet
+
+CARPETS = {
+    "no norm": {"norm": "none", "init": "he"},
+    "LayerNorm": {"norm": "layer", "placement": "inner"},
+    "BatchNorm": {"norm": "batch", "placement": "inner"},
+}
+DIGITS = 40
+CARPET = (
+    Slider("depth", "Depth", 24, 4, 60, 1),
+    Slider("width", "Width", 256, 32, 512, 32),
+)
+
+
+def carpet(v: dict) -> Answer:
+    """Who resembles whom, layer by layer."""
+    depth = v["depth"]
+    layers = sorted({0, 1, *(round(depth * share) for share in (1 / 8, 1 / 4, 1 / 2, 1))})
+    panels, rows, apart = [], [], ~np.eye(DIGITS, dtype=bool)
+    for label, settings in CARPETS.items():
+        e = experiment(residual="none", **settings, width=v["width"], depth=depth, batch=DIGITS)
+        cosines = measured(e, "likeness", (("examples", DIGITS),))["cosines"].astype(float)
+        pairs = [cosines[0][apart]]
+        for _ in range(depth):
+            pairs.append(theory.kappa1(pairs[-1]))
+        means = cosines[:, apart].mean(1)
+        expected = np.array([p.mean() for p in pairs])
+        if e.norm == "batch":
+            expected[1:] = theory.batchnorm_cosine(DIGITS)
+        rows.append({"label": label, "measured": means, "predicted": expected})
+        alt = f"Cosines of {DIGITS} digits sorted by class after layers {layers}, {label}."
+        panels.append(Panel(f"carpet-{label}", label, alt, charts.carpet(cosines, layers), wide=1))
+    ends = ", ".join(f"{row['label']} {row['measured'][-1]:.2f}" for row in rows)
+    said = f"Mean cosine of two digits after {depth} layers: {ends}."
+    alt = "Mean cosine of pairs of digits against the layer, with κ₁ (C04) and C32 dashed."
+    panels.append(Panel("cosines", "Mean cosine · C04, C32 dashed", alt, charts.cosines(rows)))
+    return Answer(panels, said=said)
+
+
+BOARDS.put(
+    "carpet", "Cosine carpet", make=Board(CARPET, carpet),
+    about="Forty digits, sorted by class, each compared with each: LayerNorm keeps gradients and makes "
+    "inputs alike; BatchNorm does the reverse.",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------- edge of chaos
+
+LOW, HIGH = (0.5, 0.0), (4.0, 0.5)
+CHAOS = (
+    Point("dot", "σ_w², σ_b²: drag me", (2.5, 0.1), LOW, HIGH),
+    Toggle("ln", "Add LayerNorm", False),
+    *size(width=256, depth=40),
+)
+
+
+@lru_cache
+def plane(ln: bool) -> tuple:
+    """The map: axes, rates, critical line, and contours of the trainable depth."""
+    x, y = np.linspace(LOW[0], HIGH[0], 71), np.linspace(LOW[1], HIGH[1], 41)
+    if ln:
+        return x, y, np.array([[theory.layernorm_tanh_rate(a, b) for a in x] for b in y]), None, {}
+    fine = HIGH[1] * np.linspace(0, 1, 60) ** 2  # it leaves the corner steeply
+    line = theory.critical_sigma_w2(fine), fine
+    return x, y, theory.chi1(x, y[:, None]), line, contours((10, 30, 100))
+
+
+def contours(depths) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Where 6 ξ_c is each of these, left and right of the critical line."""
+    x, y = np.linspace(LOW[0], HIGH[0], 36), np.linspace(0.02, HIGH[1], 13)
+    reach = 6 * np.minimum(theory.xi_c(x, y[:, None], 25), 1e4)
+    edge, found = theory.critical_sigma_w2(y), {}
+    for depth in depths:
+        sides = []
+        for left in (True, False):
+            points = []
+            for row, b, middle in zip(reach, y, edge, strict=True):
+                inside = (x < middle) == left
+                u, v = x[inside], row[inside]
+                order = np.argsort(v)
+                if len(u) > 1 and v.min() < depth < v.max():
+                    points.append((float(np.interp(depth, v[order], u[order])), float(b)))
+            sides += [*reversed(points), (math.nan, math.nan)] if left else points
+        found[depth] = tuple(np.array(sides).T) if sides else (np.empty(0), np.empty(0))
+    return found
+
+
+def chaos(v: dict) -> Answer:
+    """The plane of variances, and the network at the dot."""
+    from lnres.agreement import sentence
+
+    w2, b2 = (round(value, 3) for value in v["dot"])
+    norm = {"norm": "layer", "placement": "inner"} if v["ln"] else {"norm": "none"}
+    e = experiment(
+        **norm, residual="none", activation="tanh", init="meanfield", sigma_w2=w2, sigma_b2=b2, batch=16,
+        **common(v),
+    )  # fmt: skip
+    seen = measured(e)
+    rate = theory.layernorm_tanh_rate(w2, b2) if v["ln"] else float(theory.chi1(w2, b2))
+    kind = "explode" if rate > 1.005 else "vanish" if rate < 0.995 else "keep their size"
+    said = f"σ_w² = {w2:g}, σ_b² = {b2:g}: gradients {kind}, × {rate:.3f} per layer. {sentence(e, seen)}"
+    alt = "Rate of grad² on the plane of variances: blue vanishes, red explodes, the line is critical."
+    title = "LN then tanh · C16" if v["ln"] else "Edge of chaos · C08, C06; dotted: 6 ξ_c layers (C10)"
+    where = Panel("plane", title, alt, charts.phases(*plane(v["ln"])), drags="dot")
+    return Answer([where, *_profile_panels(e, seen, names=("gradient", "cosine"))], said=said)
+
+
+BOARDS.put(
+    "chaos", "Edge of chaos", make=Board(CHAOS, chaos),
+    about="A tanh network has two phases. Drag the dot across the line and watch its gradient turn.",
+)  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------ exponents
+
+SCHEMES = {
+    "pre": {"norm": "layer", "placement": "pre"},
+    "post": {"norm": "layer", "placement": "post", "final_norm": False},
+    "deepnorm": {"norm": "layer", "placement": "post", "residual": "deepnorm", "final_norm": False},
+    "bare": {"norm": "none"},
+    "scaled": {"norm": "none", "residual": "scaled"},
+}
+NAMES = {"pre": "pre-LN", "post": "post-LN", "deepnorm": "DeepNorm", "bare": "bare skip", "scaled": "1/√L"}
+DEPTHS = 2, 6, 16, 40
+EXPONENTS = (
+    Slider("width", "Width", 64, 16, 128, 16),
+    Slider("nets", "Networks", 8, 2, 32, 1),
+)
+
+
+def exponents(v: dict) -> Answer:
+    """How the last gradient, and what is left of the input, go with depth."""
+    last, kept, told = [], [], []
+    line = np.unique(np.geomspace(2, 60, 40).round())
+    for scheme, settings in SCHEMES.items():
+        made = [
+            experiment(
+                **{"residual": "identity"} | settings, depth=depth, width=v["width"], seeds=v["nets"], batch=1
+            )
+            for depth in DEPTHS
+        ]
+        rest = np.array([measured(e)["input_cosine"][-1] for e in made])
+        curve = np.array([theory.input_cosine(scheme, int(depth)) for depth in line])
+        shown = curve > 0.01
+        kept.append({"label": NAMES[scheme], "x": DEPTHS, "measured": np.maximum(rest, 1e-3),
+                     "ray": (line[shown], curve[shown])})  # fmt: skip
+        if scheme in ("pre", "post", "deepnorm"):
+            sizes = np.array([measured(e, "last")["weight_grad_norm"] for e in made])
+            ray = np.array([theory.last_gradient(scheme, int(depth)) for depth in line])
+            at = np.array([theory.last_gradient(scheme, depth) for depth in DEPTHS])
+            ray *= np.exp(np.mean(np.log(sizes).mean(1) - np.log(at)))
+            last.append({"label": NAMES[scheme], "x": DEPTHS, "measured": sizes, "ray": (line, ray)})
+            slope = np.polyfit(np.log(np.array(DEPTHS) + 1.0), np.log(sizes).mean(1), 1)[0]
+            told.append(f"{NAMES[scheme]} {slope:+.2f}".replace("-0", "−0"))
+    said = f"Exponent of the last block's gradient against L + 1, measured: {', '.join(told)}."
+    panels = [
+        Panel("last", "Gradient of the last block · C22", f"Against the number of blocks. {said}",
+              charts.against(last, "blocks L", "norm of its weights' gradient")),
+        Panel("kept", "What is left of the input · C24", "Cosine of last and first state against L.",
+              charts.against(kept, "blocks L", "cos(x₀, x_L)")),
+    ]  # fmt: skip
+    return Answer(panels, said=said)
+
+
+BOARDS.put(
+    "exponents", "Pre, post, DeepNorm", make=Board(EXPONENTS, exponents),
+    about="One move of the norm changes how the last gradient goes with depth: a power of L, or not at all.",
+)  # fmt: skip
+
+# -------------------------------------------------------------------------------------------------- batches
+
+BATCHES = 5, 8, 16, 32, 64, 128
+EXPLODING = {
+    "BatchNorm → ReLU": ({"norm": "batch"}, theory.batchnorm_rate),
+    "BatchNorm, linear": ({"norm": "batch", "activation": "identity"}, theory.batchnorm_linear_rate),
+    "LayerNorm → ReLU": ({"norm": "layer"}, lambda batch: theory.layernorm_rate()),
+}
+BATCH = (
+    Slider("width", "Width", 128, 32, 512, 32),
+    Slider("nets", "Networks", 4, 1, 16, 1),
+)
+
+
+def batches(v: dict) -> Answer:
+    """The rate at which BatchNorm's gradient explodes, against the batch size."""
+    rows, line = [], np.geomspace(5, 128, 60)
+    for label, (settings, rate) in EXPLODING.items():
+        seen = []
+        for batch in BATCHES:
+            e = experiment(
+                residual="none", placement="inner", **settings, width=v["width"], seeds=v["nets"], depth=20,
+                batch=batch,
+            )  # fmt: skip
+            grad = measured(e)["grad_norm"].astype(float)
+            seen.append((grad[ENDS] / grad[-1 - ENDS]) ** (2 / (20 - 2 * ENDS)))
+        rows.append({
+            "label": label, "x": BATCHES, "measured": np.array(seen), "ray": (line, [rate(b) for b in line]),
+        })  # fmt: skip
+    figure = charts.against(rows, "batch size B", "growth of gradient² per layer", log_y=False,
+                            key={"x": 0.99, "xanchor": "right", "y": 0.99, "yanchor": "top"})  # fmt: skip
+    depth = {"label": "BatchNorm → ReLU", "x": (), "measured": (),
+             "ray": (line, [theory.batchnorm_depth(b) for b in line])}  # fmt: skip
+    reach = charts.against([depth], "batch size B", "layers", log_y=False)
+    at = {row["label"]: float(np.exp(np.log(row["measured"][2]).mean())) for row in rows}
+    said = (
+        f"At batch {BATCHES[2]}, BatchNorm → ReLU grows × {at['BatchNorm → ReLU']:.2f} per layer "
+        f"(theory {theory.batchnorm_rate(BATCHES[2]):.2f}), LayerNorm → ReLU "
+        f"× {at['LayerNorm → ReLU']:.2f}. A smaller batch makes it worse."
+    )
+    return Answer(
+        [
+            Panel("rates", "BatchNorm's explosion · C11, C12, C14", said, figure),
+            Panel("reach", "How deep it can be trained · C13", "16 / log(rate), a published rule.", reach),
+        ],
+        said=said,
+    )
+
+
+BOARDS.put(
+    "batches", "BatchNorm's batch", make=Board(BATCH, batches),
+    about="Without a skip, BatchNorm makes gradients explode, even in a linear network.",
+)  # fmt: skip
+
+PICTURES = "profiles", "waterfall", "carpet", "chaos", "exponents", "batches"
+"""The boards of the page, in its order."""

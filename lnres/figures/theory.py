@@ -1,0 +1,229 @@
+"""Measurement under theory: bands and lines are measured, dashed rays are closed forms."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lnres.figures.base import COLOURS, VANISHED
+
+SIX = (*COLOURS, "#E3A008", "#7A5FD7")
+"""Hues of up to six configurations."""
+BALANCE = [[0, "#1B4F91"], [0.3, "#7FB1DB"], [0.5, "#F4F1EA"], [0.7, "#E9A27C"], [1, "#A33A16"]]
+"""Below 1, at 1 and above 1: gradients vanish, keep their size, explode."""
+GREY = "#8A94A0"
+FADED = 0.45
+EMPTY: Mapping = {}
+
+
+def tinted(colour: str, alpha: float) -> str:
+    """A hue as ink that lets the paper through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def along(rows: np.ndarray, x: Sequence[float], colour: str, name: str) -> list[dict]:
+    """The mean of measured rows (n, S) and the band of all networks; what is not finite is a gap."""
+    rows = np.where(np.isfinite(rows), rows, np.nan)
+    seen = np.isfinite(rows).any(1)
+    x, rows = np.asarray(x)[seen], rows[seen]
+    low, high, middle = np.nanmin(rows, 1), np.nanmax(rows, 1), np.nanmean(rows, 1)
+    band = {
+        "type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "fill": "toself",
+        "x": [*x, *x[::-1]], "y": [*low, *high[::-1]], "fillcolor": tinted(colour, 0.18), "showlegend": False,
+    }  # fmt: skip
+    line = {
+        "type": "scatter", "mode": "lines", "name": name, "x": x, "y": middle,
+        "line": {"color": tinted(colour, 0.6), "width": 4}, "hovertemplate": "%{x}: %{y:.3~g}",
+    }  # fmt: skip
+    return [band, line] if rows.shape[1] > 1 else [line]
+
+
+def ray(values, x: Sequence[float], colour: str, name: str, faded: bool = False) -> dict:
+    """A closed form, drawn thin and dashed over what was measured; faded where it is only a reference."""
+    return {
+        "type": "scatter", "mode": "lines", "name": name, "x": list(x), "y": list(values),
+        "line": {"color": colour, "width": 1.6, "dash": "5px,4px"}, "opacity": FADED if faded else 1,
+        "hovertemplate": "theory %{x}: %{y:.3~g}",
+    }  # fmt: skip
+
+
+INK = {"colour": "#6B7280"}
+
+
+def logarithm(values) -> np.ndarray:
+    """log10, with what single precision lost at its floor."""
+    return np.log10(np.maximum(np.asarray(values, float), VANISHED))
+
+
+def chart(data: list[dict], x: str, y: Mapping, floor: bool = False, **layout) -> dict:
+    """Traces with their axes; with a band where single precision ends, if a ``floor`` is in sight."""
+    shapes, notes = layout.pop("shapes", []), layout.pop("annotations", [])
+    if floor:
+        bottom = float(np.log10(VANISHED))
+        shapes = [*shapes, {
+            "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": bottom - 2, "y1": bottom,
+            "fillcolor": "rgba(138,148,160,0.25)", "line": {"width": 0},
+        }]  # fmt: skip
+        notes = [*notes, {
+            "text": "below 10<sup>−38</sup>", "xref": "paper", "x": 0.5, "y": bottom - 1, "yanchor": "middle",
+        }]  # fmt: skip
+    axes = {"xaxis": {"title": {"text": x}}, "yaxis": dict(y)}
+    whole = {"margin": {"l": 54, "r": 14, "t": 8, "b": 38}, "showlegend": False}
+    return {"data": data, "layout": whole | axes | {"shapes": shapes, "annotations": notes} | layout}
+
+
+def decades(*profiles) -> dict:
+    """An axis of powers of ten, whose values are logarithms."""
+    values = np.concatenate([np.ravel(p) for p in profiles])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (-1.0, 1.0)
+    margin = max(0.15 * (high - low), 0.35)
+    step = max(1, round((high - low) / 5))
+    return {"range": [low - margin, high + margin], "tickprefix": "10<sup>", "ticksuffix": "</sup>",
+            "dtick": step if high - low > 1.5 else 0.5, "tickformat": "~g"}  # fmt: skip
+
+
+def legend(**place) -> dict:
+    """A small key inside the chart."""
+    return {"showlegend": True, "legend": {
+        "x": 0.01, "y": 0.01, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 11},
+    } | place}  # fmt: skip
+
+
+def profile(
+    measured: np.ndarray, predicted: np.ndarray | None, colour: str, *, log: bool, faded: bool = False,
+    title: str = "",
+) -> dict:  # fmt: skip
+    """A quantity along the blocks: measured (L+1, S) and the ray over it."""
+    x = list(range(len(measured)))
+    if log:
+        rows = np.where(measured > 0, logarithm(measured), np.log10(VANISHED))
+        rows = np.where(np.isfinite(measured), rows, np.nan)
+    else:
+        rows = np.asarray(measured, float)
+    data = along(rows, x, colour, "measured")
+    seen = [rows]
+    if predicted is not None:
+        values = np.log10(np.maximum(predicted, 1e-300)) if log else predicted
+        data.append(ray(values, x, INK["colour"], "theory", faded))
+        seen.append(np.clip(values, np.log10(VANISHED), 60))
+    floor = log and bool(np.nanmin(rows) <= np.log10(VANISHED) + 1e-6)
+    axis = decades(*seen) if log else {"range": [-0.05, 1.05], "tickformat": ".1f"}
+    return chart(data, "block", axis | {"title": {"text": title}}, floor, **legend())
+
+
+def waterfall(rows: Sequence[Mapping], anchor: int) -> dict:
+    """log10 of grad² relative to the anchor block: one line a configuration, its ray in the same hue."""
+    data, seen = [], []
+    for row, colour in zip(rows, SIX, strict=False):
+        x = np.arange(len(row["measured"]))
+        squares = 2 * logarithm(row["measured"])
+        values = np.where(row["measured"] > VANISHED, squares - squares[anchor], np.nan)
+        data += along(values, x, colour, row["label"])
+        seen.append(values)
+        if row["predicted"] is not None:
+            theory = 2 * np.log10(np.maximum(row["predicted"], 1e-300))
+            data.append(ray(theory - theory[anchor], x, colour, row["label"]) | {"showlegend": False})
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}
+    axis = decades(*seen) | {"title": {"text": f"gradient² relative to block {anchor}"}}
+    place = {"x": 0.99, "xanchor": "right", "y": 0.99, "yanchor": "top"}
+    return chart(data, "block", axis, shapes=[line], **legend(**place))
+
+
+def carpet(cosines: np.ndarray, layers: Sequence[int]) -> dict:
+    """Square tiles side by side: the cosines of all pairs of examples after each of these layers."""
+    many, gap = cosines.shape[1], max(1, cosines.shape[1] // 16)
+    blank = np.full((many, gap), np.nan)
+    tiles = [part for layer in layers for part in (np.round(cosines[layer], 2), blank)][:-1]
+    ticks = [i * (many + gap) + many / 2 for i in range(len(layers))]
+    data = [{
+        "type": "heatmap", "z": np.hstack(tiles), "zmin": 0, "zmax": 1, "colorscale": {"ramp": 1, "from": 0},
+        "showscale": False, "hovertemplate": "cosine %{z:.2f}<extra></extra>",
+    }]  # fmt: skip
+    x = {
+        "tickvals": ticks,
+        "ticktext": [f"layer {n}" if n else "input" for n in layers],
+        "showgrid": False,
+        "constrain": "domain",
+    }
+    y = {"visible": False, "scaleanchor": "x", "autorange": "reversed", "constrain": "domain"}
+    figure = chart(data, "", y, margin={"l": 8, "r": 8, "t": 4, "b": 26})
+    figure["layout"]["xaxis"] = x
+    return figure
+
+
+def cosines(rows: Sequence[Mapping]) -> dict:
+    """Mean cosine of pairs against the layer, each measured line with its closed form."""
+    data = []
+    for row, colour in zip(rows, SIX, strict=False):
+        x = list(range(len(row["measured"])))
+        data += along(np.asarray(row["measured"])[:, None], x, colour, row["label"])
+        data.append(ray(row["predicted"], x, colour, row["label"]) | {"showlegend": False})
+    axis = {"range": [-0.05, 1.05], "title": {"text": "mean cosine of pairs"}}
+    return chart(data, "layer", axis, **legend(x=0.99, xanchor="right", y=0.6, yanchor="middle"))
+
+
+def phases(x: np.ndarray, y: np.ndarray, rate: np.ndarray, line: tuple | None, depths: Mapping) -> dict:
+    """log rate on the plane (σ_w², σ_b²), the critical line, and how deep a network can be trained."""
+    data = [{
+        "type": "heatmap", "x": x, "y": y, "z": np.round(np.log(rate), 4), "zmin": -0.7, "zmax": 0.7,
+        "colorscale": BALANCE, "zsmooth": "best", "showscale": True,
+        "colorbar": {
+            "thickness": 9, "outlinewidth": 0, "tickvals": [float(np.log(v)) for v in (0.5, 0.7, 1, 1.4, 2)],
+            "ticktext": ["0.5", "0.7", "1", "1.4", "2"], "title": {"text": "rate", "side": "top"},
+        },
+        "hovertemplate": "σ_w² %{x:.2f}, σ_b² %{y:.2f}<br>log rate %{z:.2f}<extra></extra>",
+    }]  # fmt: skip
+    notes = []
+    for depth, (u, v) in depths.items():
+        data.append({
+            "type": "scatter", "mode": "lines", "x": u, "y": v, "hoverinfo": "skip",
+            "line": {"color": "#3A4652", "width": 1, "dash": "dot"},
+        })  # fmt: skip
+        if len(u):
+            notes.append({
+                "text": f"{depth}", "x": u[0], "y": v[0], "font": {"color": "#3A4652", "size": 11},
+                "yanchor": "top", "xanchor": "right",
+            })  # fmt: skip
+    if line is not None:
+        data.append({
+            "type": "scatter", "mode": "lines", "x": line[0], "y": line[1], "hoverinfo": "skip",
+            "line": {"color": "#1B2430", "width": 2},
+        })  # fmt: skip
+        data.append({
+            "type": "scatter", "mode": "markers", "x": [1.76], "y": [0.05],
+            "marker": {"symbol": "star", "size": 11, "color": "#1B2430"},
+            "hovertemplate": "published: 1.76 at 0.05<extra></extra>",
+        })  # fmt: skip
+    axis = {"title": {"text": "σ<sub>b</sub>²"}, "range": [float(y[0]), float(y[-1])]}
+    figure = chart(data, "σ<sub>w</sub>²", axis, annotations=notes)
+    figure["layout"]["xaxis"]["range"] = [float(x[0]), float(x[-1])]
+    return figure
+
+
+def against(rows: Sequence[Mapping], x: str, y: str, *, log_y: bool = True, key: Mapping = EMPTY) -> dict:
+    """Measured dots of every network and their mean against something, with a ray for each row."""
+    data = []
+    for row, colour in zip(rows, SIX, strict=False):
+        data.append(
+            ray(row["ray"][1], row["ray"][0], colour, row["label"]) | {"showlegend": len(row["x"]) == 0}
+        )
+        many = np.asarray(row["measured"], float)
+        if not len(row["x"]):
+            continue
+        data.append({
+            "type": "scatter", "mode": "markers", "x": np.repeat(row["x"], many.shape[1]),
+            "y": many.ravel(), "marker": {"size": 4, "color": tinted(colour, 0.35)}, "hoverinfo": "skip",
+            "showlegend": False,
+        })  # fmt: skip
+        data.append({
+            "type": "scatter", "mode": "markers", "x": row["x"], "name": row["label"],
+            "y": np.exp(np.log(many).mean(1)), "marker": {"size": 9, "color": colour},
+            "hovertemplate": "%{x}: %{y:.3~g}",
+        })  # fmt: skip
+    axes = {"type": "log" if log_y else "linear", "title": {"text": y}, "exponentformat": "power"}
+    figure = chart(data, x, axes, **legend(**key))
+    ticks = sorted({tick for row in rows for tick in row["x"]})
+    figure["layout"]["xaxis"] |= {"type": "log"} | ({"tickvals": ticks} if ticks else {})
+    return figure

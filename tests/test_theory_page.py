@@ -1,0 +1,192 @@
+"""What the theory page says is what was measured and what the closed forms say."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from lnres import measures, theory
+from lnres.agreement import FEW, TOLD, agreement, percent, sentence
+from lnres.boards import BOARDS
+from lnres.boards import theory as boards
+from lnres.experiment import Experiment
+from lnres.figures import VANISHED
+from lnres.meanfield import predict
+from lnres.measures import MEASURES
+from lnres.train import Run, probe
+
+SMALL = {"width": 32, "depth": 12, "nets": 2}
+ASKED = {
+    "profiles": SMALL | {"batch": 8},
+    "waterfall": SMALL | {"batch": 8},
+    "carpet": {"width": 32, "depth": 6},
+    "chaos": SMALL,
+    "exponents": {"width": 16, "nets": 2},
+    "batches": {"width": 32, "nets": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    """Measured in this process, not by a worker."""
+
+    class Engine:
+        def measure(self, name, e, **options):
+            return MEASURES[name].make(e, {}, **options)
+
+    monkeypatch.setattr(boards.local, "start", Engine)
+    boards.measured.cache_clear()
+    yield
+    boards.measured.cache_clear()
+
+
+def ask(name, **values):
+    return json.loads(BOARDS[name].make.answer(ASKED[name] | values))
+
+
+def numbers(text):
+    return [float(n) for n in re.findall(r"[−-]?\d+\.\d+", text.replace("−", "-"))]
+
+
+def ray(panel, name):
+    """The dashed line that belongs to a name."""
+    (found,) = (t for t in panel["figure"]["data"] if t.get("name") == name and t.get("line", {}).get("dash"))
+    return np.array(found["y"], float)
+
+
+@pytest.mark.parametrize("name", boards.PICTURES)
+def test_a_board_has_a_sentence_and_every_panel_an_alternative(name):
+    answer = ask(name)
+    assert answer["said"].endswith(".")
+    assert all(panel["alt"] for panel in answer["panels"])
+    assert set(ASKED) == set(boards.PICTURES)
+
+
+def test_a_profile_is_the_probe_and_its_ray_the_prediction():
+    answer = ask("profiles", skip="identity", norm="layer")
+    e = Experiment(norm="layer", residual="identity", width=32, depth=12, seeds=2, batch=8, record_every=0)
+    seen = probe(e)
+    assert answer["said"] == sentence(e, seen)
+    size, gradient, likeness = answer["panels"]
+    for panel, array, log in ((size, "act_rms", 2), (gradient, "grad_norm", 2), (likeness, "cosine", 0)):
+        values, rows = predict(e, array).values, seen[array].astype(float)
+        expected = log * np.log10(values) if log else values
+        np.testing.assert_allclose(ray(panel, "theory"), expected, rtol=1e-6, atol=1e-9)
+        (line,) = (t for t in panel["figure"]["data"] if t.get("name") == "measured")
+        middle = (log * np.log10(rows) if log else rows).mean(1)
+        np.testing.assert_allclose(line["y"], middle, rtol=1e-5, atol=1e-6)
+
+
+def test_after_some_steps_the_profile_is_what_the_run_records_and_the_ray_is_faded():
+    answer = ask("profiles", norm="layer", steps=3)
+    assert "After 3 steps" in answer["said"]
+    run = Run(Experiment(norm="layer", width=32, depth=12, seeds=2, batch=8, record_every=3))
+    frame = [next(run)[0] for _ in range(4)][-1]
+    (line,) = (t for t in answer["panels"][2]["figure"]["data"] if t.get("name") == "measured")
+    np.testing.assert_allclose(line["y"], frame["cosine"][0].mean(1), rtol=1e-5)
+    assert all(t["opacity"] < 1 for p in answer["panels"] for t in p["figure"]["data"] if "opacity" in t)
+
+
+def test_too_much_training_is_refused_in_words_and_init_is_shown(monkeypatch):
+    monkeypatch.setattr(measures, "MOST_TRAINED", 1e6)
+    answer = ask("profiles", steps=100)
+    assert "take too long here" in answer["said"]
+    assert len(answer["panels"]) == 3
+
+
+def test_the_waterfall_says_the_rates_that_were_measured():
+    answer = ask("waterfall", batch=8)
+    e = boards.experiment(**boards.FALLS["BN → ReLU"], width=32, depth=12, seeds=2, batch=8, gain=1.0)
+    square = probe(e)["grad_norm"].astype(float) ** 2
+    rate = np.exp(np.log(square[5] / square[-6]).mean() / 2)
+    assert numbers(answer["said"])[0] == pytest.approx(rate, abs=0.005)
+    table = answer["panels"][1]["html"]
+    for expected in (theory.batchnorm_rate(8), theory.xavier_power() ** 1, theory.bare_rate()):
+        assert f"× {expected:.3f}" in table
+
+
+def test_the_carpet_says_the_cosines_and_draws_c04_and_c32():
+    answer = ask("carpet")
+    *tiles, lines = answer["panels"]
+    assert len(tiles) == 3
+    ends = numbers(answer["said"])
+    for label, end in zip(boards.CARPETS, ends, strict=True):
+        seen = [t for t in lines["figure"]["data"] if t.get("name") == label and t["line"].get("width") == 4]
+        assert seen[0]["y"][-1] == pytest.approx(end, abs=0.005)
+    np.testing.assert_allclose(ray(lines, "BatchNorm")[1:], theory.batchnorm_cosine(boards.DIGITS))
+    start = MEASURES["likeness"].make(
+        boards.experiment(residual="none", norm="none", width=32, depth=6), {}, 40
+    )
+    pairs = start["cosines"][0].astype(float)[~np.eye(40, dtype=bool)]
+    np.testing.assert_allclose(ray(lines, "no norm")[1], theory.kappa1(pairs).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dot", "kind"), [((3.0, 0.1), "explode"), ((1.0, 0.2), "vanish")])
+def test_the_dot_says_its_rate(dot, kind):
+    answer = ask("chaos", dot=dot)
+    assert f"gradients {kind}, × {theory.chi1(*dot):.3f} per layer" in answer["said"]
+    normed = ask("chaos", dot=dot, ln=True)
+    assert f"× {theory.layernorm_tanh_rate(*dot):.3f}" in normed["said"]
+    assert "C16" in normed["panels"][0]["title"]
+
+
+def test_contours_stand_where_six_depth_scales_are_so_many_layers():
+    u, v = boards.contours((30,))[30]
+    there = np.isfinite(u)
+    assert there.sum() > 10
+    for a, b in zip(u[there][::4], v[there][::4], strict=True):
+        assert 6 * theory.xi_c(a, b) == pytest.approx(30, rel=0.15)
+
+
+def test_exponents_and_batches_say_what_was_measured():
+    said = ask("exponents")["said"]
+    slopes = dict(zip(("pre", "post", "deepnorm"), numbers(said), strict=True))
+    for scheme in ("pre", "post"):
+        made = [boards.measured(boards.experiment(
+            **{"residual": "identity"} | boards.SCHEMES[scheme], depth=depth, width=16, seeds=2, batch=1
+        ), "last")["weight_grad_norm"] for depth in boards.DEPTHS]  # fmt: skip
+        slope = np.polyfit(np.log(np.array(boards.DEPTHS) + 1.0), np.log(made).mean(1), 1)[0]
+        assert slopes[scheme] == pytest.approx(slope, abs=0.006)
+    answer = ask("batches")
+    assert f"theory {theory.batchnorm_rate(16):.2f}" in answer["said"]
+    expected = [theory.batchnorm_linear_rate(b) for b in np.geomspace(5, 128, 60)]
+    np.testing.assert_allclose(ray(answer["panels"][0], "BatchNorm, linear"), expected)
+
+
+E = Experiment(norm="layer", width=64, depth=10, seeds=4)
+
+
+def test_theory_holds_where_the_measurement_is_the_prediction_and_says_by_how_much_it_is_off():
+    exact = {name: np.tile(predict(E, name).values[:, None], 4) for name in TOLD}
+    assert "within 0 % for the size, 0 % for the gradient and 0.01 for the likeness" in sentence(E, exact)
+    off = exact | {"grad_norm": exact["grad_norm"] * 1.04}
+    assert agreement(E, "grad_norm", off["grad_norm"]).error == pytest.approx(0.04)
+    assert "4 % for the gradient" in sentence(E, off) or "5 % for the gradient" in sentence(E, off)
+
+
+@pytest.mark.parametrize(
+    ("e", "factor", "why"),
+    [
+        (E.replace(width=1024, seeds=64), 2.0, "not quite"),
+        (E.replace(width=8, depth=40), 30.0, "networks of width 8 scatter by"),
+        (E.replace(norm="batch", batch=FEW - 1, width=1024), 2.0, "scatter wildly"),
+        (E, np.inf, "single precision ends at 3"),
+        (E, VANISHED / 1e3, "single precision ends at 10"),
+    ],
+)
+def test_where_theory_breaks_the_block_and_the_reason_are_named(e, factor, why):
+    seen = {name: np.tile(predict(e, name).values[:, None], e.seeds) for name in TOLD}
+    seen["act_rms"][6:] *= factor
+    said = sentence(e, seen)
+    assert "breaks here: the size leaves it at block 6" in said
+    assert why in said
+
+
+def test_without_a_closed_form_the_reason_is_the_sentence():
+    e = E.replace(residual="highway")
+    assert "no closed form is known" in sentence(e, probe(e))
+
+
+def test_a_percentage_is_rounded_up():
+    assert [percent(x) for x in (0.0, 0.031, 1.5)] == ["0 %", "4 %", "a factor of 2.5"]
