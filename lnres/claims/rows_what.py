@@ -1,19 +1,21 @@
 """What a norm computes: claims that algebra, single layers and documents settle."""
 
-from lnres.claims.claim import NUMBER, SHARE, Ask, beside, claim, of
+from lnres.claims.claim import NUMBER, SHARE, Ask, Unit, beside, claim, of
 from lnres.claims.judge import REFUTED, SUPPORTED, AtLeast, NotZero, Words, Zero, exact, opposed
 
+NAMES = {"layer": "LayerNorm", "batch": "BatchNorm"}
+MOVED = Unit("largest change of the output", NUMBER.say)
 OTHERS = "others replaced", "order permuted", "batch of 4", "batch of 1"
 
 
 def still(norm: str, *names: str) -> list[Ask]:
     """An output that must not move at all."""
-    return [Ask(f"{norm}: {name}", of(f"{norm} {name}"), Zero(0.0), NUMBER) for name in names]
+    return [Ask(f"{NAMES[norm]}: {name}", of(f"{norm} {name}"), Zero(0.0), MOVED) for name in names]
 
 
 def moving(norm: str, *names: str) -> list[Ask]:
     """An output that must move."""
-    return [Ask(f"{norm}: {name}", of(f"{norm} {name}"), NotZero(0.0), NUMBER) for name in names]
+    return [Ask(f"{NAMES[norm]}: {name}", of(f"{norm} {name}"), NotZero(0.0), MOVED) for name in names]
 
 
 def small(names: dict[str, float]) -> list[Ask]:
@@ -42,8 +44,9 @@ claim(
     "LayerNorm normalizes across the batch dimension.",
     "Against Ba, Kiros and Hinton 2016, and against the article's own mechanics.",
     "Refuted if nothing that happens to the other examples of the batch changes LayerNorm's output.",
-    *[Ask(f"layer: {name}", of(f"layer {name}"), NotZero(0.0), NUMBER) for name in OTHERS],
-    *beside("batch others replaced"), experiments="E01", rule=opposed, against=("K01",),
+    *[Ask(f"LayerNorm: {name}", of(f"layer {name}"), NotZero(0.0), MOVED) for name in OTHERS],
+    Ask("BatchNorm: others replaced", of("batch others replaced"), None, MOVED),
+    experiments="E01", rule=opposed, against=("K01",),
 )  # fmt: skip
 claim(
     "K03", "S0", "what",

@@ -50,7 +50,7 @@ def cost(first: int = FIRST) -> Steps:
         seconds = {norm: [] for norm in nets}
         for _ in range(8):  # the first block warms up
             block = {norm: [] for norm in nets}
-            for _ in range(max(5, 20_000 // width)):
+            for _ in range(max(5, 5_000 // width)):
                 for norm, net in nets.items():
                     start = time.perf_counter()
                     net(x).square().mean().backward()

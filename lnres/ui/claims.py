@@ -29,8 +29,11 @@ STYLE = """<style>
 .st-key-claims-list button > div, .st-key-claims-list button span { justify-content: flex-start }
 .st-key-claims-list button { justify-content: flex-start; text-align: left }
 .st-key-claims-verdict [role=toolbar] { flex-wrap: wrap }
-@media (max-width: 640px) { .st-key-claims-list { max-height: 36vh } }
-@media (max-width: 640px) { div:has(> .st-key-claims-list) { height: auto } }
+@media (max-width: 640px) {
+  .st-key-claims-verdict { display: none }
+  .st-key-claims-list { max-height: 34vh }
+  div:has(> .st-key-claims-list) { height: auto !important; flex: none !important }
+}
 </style>"""
 
 
@@ -53,15 +56,15 @@ def filters() -> list[str]:
         "Verdict", there, selection_mode="multi", format_func=lambda v: f"{v} {counts[v]}",
         label_visibility="collapsed", key="claims-verdict",
     )  # fmt: skip
-    about, by = st.columns(2)
-    topic = about.selectbox(
-        "About", ["", *TOPICS], format_func=lambda t: TOPICS.get(t, "about everything"),
-        label_visibility="collapsed", key="claims-topic",
-    )  # fmt: skip
-    source = by.selectbox(
-        "Said by", ["", *SOURCES], format_func=lambda s: SOURCES.get(s, "said by any article"),
-        label_visibility="collapsed", key="claims-source",
-    )  # fmt: skip
+    with st.container(horizontal=True):
+        topic = st.selectbox(
+            "About", ["", *TOPICS], format_func=lambda t: TOPICS.get(t, "about everything"),
+            label_visibility="collapsed", key="claims-topic",
+        )  # fmt: skip
+        source = st.selectbox(
+            "Said by", ["", *SOURCES], format_func=lambda s: SOURCES.get(s, "said by any article"),
+            label_visibility="collapsed", key="claims-source",
+        )  # fmt: skip
     return [
         name
         for name in sorted(CLAIMS)
