@@ -1,5 +1,7 @@
 // The player: holds the whole record in the browser, asks for what is new when it has painted, and draws it.
 
+import { draw } from "./draw.js";
+
 // ---------------------------------------------------------------------------------------------- the wire
 
 const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
@@ -312,6 +314,14 @@ function rangeOf(ask, traces, before) {
   return before && before[0] <= range[0] && range[1] <= before[1] && slack <= snap ? before : range;
 }
 
+/** From 0 to the last step, rounded up. */
+function untilOf(parts, end) {
+  const last = Math.max(end, parts);
+  const tens = 10 ** Math.floor(Math.log10(last / parts) + 1e-9);
+  const unit = [5, 2, 1].map((lead) => lead * tens).find((unit) => unit * parts <= last);
+  return [0, Math.ceil(last / unit) * unit];
+}
+
 /**
  * Data and layout of a spec at a step (null: the latest), for the configurations shown.
  * `memory` keeps ranges from one filling to the next.
@@ -335,6 +345,7 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
       const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
       return "end" in node ? both[node.end] : node.flip ? [...both].reverse() : [...both];
     }
+    if ("until" in node) return untilOf(node.until, Math.max(-1, ...records.map((record) => record.lastStep)));
     if ("now" in node) return now;
     if ("past" in node) return step !== null;
     if ("shown" in node) {
@@ -656,7 +667,7 @@ class Player {
     if (chart.revision !== uirevision) Object.assign(chart, { revision: uirevision, held: new Set() });
     for (const axis of chart.held) layout[axis] = { ...layout[axis], range: chart.node.layout[axis].range };
     Object.assign(layout, chart.size, { uirevision });
-    window.Plotly.react(chart.node, data, layout, { displayModeBar: false, doubleClick: false });
+    draw(chart.node, data, layout, { displayModeBar: false, doubleClick: false });
     if (chart.mounted) return;
     chart.mounted = true;
     this.counts.mounts++;

@@ -113,6 +113,9 @@ def band(run: Config, x, y: dict) -> list[dict]:
     }]  # fmt: skip
 
 
+STEPS = {"until": 5}  # the range of a time axis
+
+
 def cursor(x: str) -> dict:
     """A line at the step looked at."""
     now = {"x0": {"now": True}, "x1": {"now": True}, "visible": {"past": True}}

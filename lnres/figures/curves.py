@@ -7,6 +7,7 @@ from scipy.special import stdtrit
 from lnres.figures.base import (
     FIGURES,
     MARKED,
+    STEPS,
     VANISHED,
     Config,
     band,
@@ -44,7 +45,7 @@ def _figure(runs: Sequence[Config], data: list[dict], axis: dict, *shapes: dict)
     layout = {
         "margin": {"l": 46, "r": 12, "t": 8, "b": 34},
         "showlegend": False,
-        "xaxis": {"title": {"text": "step"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "step"}, "range": STEPS},
         "yaxis": axis,
         "shapes": [cursor("x"), *shapes],
     }

@@ -21,6 +21,9 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
                                   of logarithms only those ``above``; ``end`` picks one side, and with
                                   ``flip`` it runs downwards.
+``{"until": k}``                  from 0 to the last step of all runs, rounded up to a multiple of the largest
+                                  of 1, 2, 5, 10, 20 ... that is at most a k-th of it: what stands still for
+                                  a while is cheap to draw.
 ``{"now": true}``, ``{"past": true}`` the step looked at, and whether it is not simply the latest.
 ``{"shown": i}``, ``{"tile": i}`` whether a configuration is shown (``eventful``: and has events), and its
     share of the width.
@@ -29,6 +32,7 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
 ``assets/player.js`` implements the same grammar, and a test holds the two equal.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -214,6 +218,14 @@ def _range(ask: dict, traces: list[dict]) -> list[float]:
     return [float(min(bottom, top - ask["least"])), float(top)]
 
 
+def _until(parts: int, last: int) -> list[float]:
+    """From 0 to the last step, rounded up."""
+    last = max(last, parts)
+    exponent = math.floor(math.log10(last / parts) + 1e-9)
+    unit = max(lead * 10**exponent for lead in (1, 2, 5) if lead * 10**exponent * parts <= last)
+    return [0, math.ceil(last / unit) * unit]
+
+
 def _real(ref: dict, records: Sequence[Record], step: float) -> str:
     """What the interval of a mean at the step looked at says; nothing where there is none."""
     ends = _array(ref | {"at": "frame", "over": "interval"}, records, step)
@@ -260,6 +272,8 @@ def filled(
             case {"range": str()}:
                 both = _range(node, data)
                 return both[node["end"]] if "end" in node else both[::-1] if node.get("flip") else both
+            case {"until": parts}:
+                return _until(parts, max((record.last_step for record in records), default=-1))
             case {"now": _}:
                 return now
             case {"past": _}:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lnres.figures.base import FIGURES, MARKED, VANISHED, Config, axis_of, cursor, marks, names
+from lnres.figures.base import FIGURES, MARKED, STEPS, VANISHED, Config, axis_of, cursor, marks, names
 from lnres.record import GRAD_DECADES, HIST_BINS, HIST_REACH, PLANE_CLASSES, PLANE_LEVELS
 
 GROUP = "maps"
 
 
-def _tiles(runs: Sequence[Config], trace, under: str, layout: dict) -> dict:
+def _tiles(runs: Sequence[Config], trace, under: str, layout: dict, **across) -> dict:
     """One heat map per configuration, side by side, with a shared vertical axis and colour scale."""
     data, axes = [], {}
     notes = [
@@ -19,7 +19,7 @@ def _tiles(runs: Sequence[Config], trace, under: str, layout: dict) -> dict:
     for run in runs:
         x = axis_of(run)
         shown = {"shown": run.index}
-        place = {"domain": {"tile": run.index}, "visible": shown, "nticks": 3, "showgrid": False}
+        place = {"domain": {"tile": run.index}, "visible": shown, "nticks": 3, "showgrid": False} | across
         axes[x.replace("x", "xaxis")] = place
         data.append({"type": "heatmap", "xaxis": x, "coloraxis": "coloraxis", "visible": shown} | trace(run))
         notes.append({
@@ -102,7 +102,7 @@ def gradient_map(runs: Sequence[Config]) -> dict:
         "shapes": [cursor(axis_of(run)) for run in runs],
     }  # fmt: skip
     said = f"Norm of the loss gradient (colour, log scale) over steps and blocks for {names(runs)}."
-    spec = _tiles(runs, tile, "step", layout | MARKED)
+    spec = _tiles(runs, tile, "step", layout | MARKED, range=STEPS)
     return spec | {"data": spec["data"] + marks(runs, tiled=True), "summary": said}
 
 
