@@ -1,6 +1,7 @@
 // The board: controls, and panels that the server fills for their values; mounted once, redrawn in place.
 
 import { address, fetched, fill, h, icon, light, saving } from "./player.js";
+import { draw } from "./draw.js";
 
 const GAP = 10; // px between panels
 const PATIENCE = 10_000; // ms after which a question that was not answered is asked again
@@ -96,7 +97,7 @@ class Figure {
     const dragmode = panel.drags ? false : (layout.dragmode ?? "zoom");
     layout.margin ??= { l: 52, r: 14, t: 8, b: 38 };
     Object.assign(layout, { template, width, height, dragmode, uirevision: `${panel.name} ${this.zoom}` });
-    window.Plotly.react(this.node, data, layout, { displayModeBar: false, doubleClick: false });
+    draw(this.node, data, layout, { displayModeBar: false, doubleClick: false });
     if (!this.mounted) this.listen();
     if (panel.drags) this.place();
   }

@@ -1,17 +1,20 @@
 // The player: holds the whole record in the browser, asks for what is new when it has painted, and draws it.
 
-import { draw } from "./draw.js";
+import { draw, mark } from "./draw.js";
 
 // ---------------------------------------------------------------------------------------------- the wire
 
 const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
 
-/** A safetensors message: its arrays by name, and the header that lnres puts into the metadata. */
+/** A safetensors message: its arrays by name, clocks first, and the header that lnres puts into the metadata. */
 export function decode(buffer) {
   const size = Number(new DataView(buffer).getBigUint64(0, true));
   const { __metadata__, ...tensors } = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
   const arrays = {};
-  for (const [name, { dtype, shape, data_offsets: [from, to] }] of Object.entries(tensors)) {
+  const clock = (name) => name.split("/").at(-1) === clockOf(name.split("/").at(-1));
+  const names = Object.keys(tensors).sort((a, b) => clock(b) - clock(a)); // rows stand on their clock's
+  for (const name of names) {
+    const { dtype, shape, data_offsets: [from, to] } = tensors[name];
     arrays[name] = { shape, values: new TYPES[dtype](buffer.slice(8 + size + from, 8 + size + to)) };
   }
   const header = JSON.parse(__metadata__.lnres);
@@ -533,9 +536,8 @@ class Player {
       record.events.push(...events.slice(record.events.length - have.events));
       return { id, name, said, record, have };
     });
-    const told = Object.entries(arrays).map(([name, array]) => [...name.split("/"), array]);
-    told.sort(([, a], [, b]) => (b === clockOf(b)) - (a === clockOf(a))); // clocks first: rows stand on them
-    for (const [index, key, array] of told) {
+    for (const [name, array] of Object.entries(arrays)) {
+      const [index, key] = name.split("/");
       const { record, have } = this.runs[index];
       this.counts.lost += record.extend(key, array, have[key]);
     }
@@ -586,7 +588,7 @@ class Player {
     const wrong = this.chosen?.find((name) => !scene.known.includes(name));
     if (wrong !== undefined) {
       this.chosen = null;
-      this.flash(`panels: ${JSON.stringify(wrong)} is none of them, so the usual ones are shown`, 8000);
+      this.flash(`panels: ${JSON.stringify(wrong)} is none of them, so the usual ones are shown`, 30_000);
     }
     if (again) {
       this.stop();
@@ -658,9 +660,8 @@ class Player {
     Object.assign(chart, { drawn: chart.next, at: this.at });
     if (same && !chart.frames) {
       // The data stay, and only the line at the step looked at and the words there move: cheap.
-      const { shapes, annotations = [] } = spec.layout;
-      const { layout } = fill({ data: [], layout: { shapes, annotations } }, records, options);
-      return window.Plotly.relayout(chart.node, { shapes: layout.shapes, annotations: layout.annotations });
+      const { shapes = [], annotations = [] } = spec.layout;
+      return mark(chart.node, fill({ data: [], layout: { shapes, annotations } }, records, options).layout);
     }
     const { data, layout } = fill(spec, records, options);
     const uirevision = `${this.version} ${chart.figure} ${chart.zoom}`;

@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -129,11 +131,53 @@ def assert_close(ours, theirs, where="figure"):
         assert ours == theirs, where
 
 
+ASSETS = Path(__file__).parents[1] / "assets"
+PLOTLY = files("plotly") / "package_data/plotly.min.js"
+ANEW = """async (told) => {
+  const { data, layout } = fill(...told);
+  const { draw } = await import("./draw.js");
+  // Fewer points, lower values and the marks elsewhere: what a chart may have shown a moment ago.
+  const fewer = (cells) => cells.slice(0, Math.ceil(0.7 * cells.length));
+  const lower = (cell) => (cell?.map ? fewer(cell.map(lower)) : 0.7 * cell);
+  const earlier = data.map(({ ...trace }) => {
+    if (trace.error_y) return trace; // an event stays where it is
+    if (trace.x) trace.x = fewer(trace.x);
+    if (trace.z) trace.z = trace.z.map(lower);
+    else trace.y = lower(trace.y);
+    return trace;
+  });
+  const moved = (marks) => marks?.map(({ ...mark }) => {
+    if (mark.x0 === mark.x1) mark.x0 = mark.x1 = 3;
+    if (mark.text === "real") Object.assign(mark, { x: 3, y: 1, text: "not shown" });
+    return mark;
+  });
+  const marks = { shapes: moved(layout.shapes), annotations: moved(layout.annotations) };
+  const [twice, once] = [0, 1].map(() => document.body.appendChild(document.createElement("div")));
+  const sized = (layout) => structuredClone({ ...layout, width: 600, height: 300 });
+  let anew = 0;
+  const { react } = Plotly;
+  Plotly.react = (...all) => (anew++, react(...all));
+  draw(twice, structuredClone(earlier), sized({ ...layout, ...marks }));
+  const before = picture(twice);
+  draw(twice, structuredClone(data), sized(layout));
+  Plotly.react = react;
+  react(once, structuredClone(earlier), sized({ ...layout, ...marks }));
+  react(once, structuredClone(data), sized(layout));
+  const pictures = [before, ...[twice, once].map(picture)];
+  for (const node of [twice, once]) Plotly.purge(node), node.remove();
+  return [anew, ...pictures];
+
+  function picture(node) {
+    const own = new RegExp([node._fullLayout._uid, ...node._fullData.map(({ uid }) => uid)].join("|"), "g");
+    return [...node.querySelectorAll("svg")].map((svg) => svg.outerHTML.replace(own, "")).join("\\n");
+  }
+}"""
+
+
 @pytest.fixture(scope="module")
-def browser_fill():
-    """``fill`` of player.js in Chromium, fed with the bytes that the WebSocket would send."""
+def player():
+    """A page with the player's modules and Plotly, and the records as the WebSocket would bring them."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    code = base64.b64encode((Path(__file__).parents[1] / "assets/player.js").read_bytes()).decode()
     blobs = []
     for record in RECORDS:
         shades = {name: shade(record[name]) for name in HISTOGRAMS}
@@ -144,9 +188,13 @@ def browser_fill():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = chromium.new_page()
+        page.route("**", lambda route: route.fulfill(path=ASSETS / urlsplit(route.request.url).path[1:]))
+        page.route("**/empty", lambda route: route.fulfill(body="<body>", content_type="text/html"))
+        page.goto("http://player.test/empty")
+        page.add_script_tag(path=PLOTLY)
         page.evaluate(
-            """async ([code, blobs]) => {
-                const { decode, fill, Record } = await import("data:text/javascript;base64," + code);
+            """async (blobs) => {
+                const { decode, fill, Record } = await import("./player.js");
                 const records = blobs.map((blob) => {
                     const bytes = Uint8Array.from(atob(blob), (c) => c.charCodeAt(0));
                     const { arrays, header } = decode(bytes.buffer);
@@ -155,33 +203,40 @@ def browser_fill():
                     for (const [name, array] of Object.entries(arrays)) record.extend(name, array);
                     return record;
                 });
-                const lists = (_, v) => ArrayBuffer.isView(v) ? Array.from(v) : v;
-                window.filled = (spec, options) => {
-                    const { data, layout } = fill(spec, records, options);
-                    return JSON.stringify({ data, layout }, lists);
-                };
+                window.fill = (spec, options) => fill(spec, records, options);
             }""",
-            [code, blobs],
+            blobs,
         )
 
-        def filled(spec, theme="light", **options):
-            options["theme"] = THEMES[theme]
-            return json.loads(page.evaluate("([spec, options]) => filled(spec, options)", [spec, options]))
+        def told(spec, theme="light", **options):
+            return [spec, options | {"theme": THEMES[theme]}]
 
-        yield filled
+        yield lambda code, spec, **view: page.evaluate(code, told(spec, **view))
         chromium.close()
+
+
+FILLED = "(told) => JSON.stringify(fill(...told), (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v))"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("name", FIGURES)
-def test_browser_and_python_fill_alike(browser_fill, name, view):
+def test_browser_and_python_fill_alike(player, name, view):
     spec = FIGURES[name].make(CONFIGS)
     ours = fill(spec, RECORDS, **VIEWS[view])
-    theirs = browser_fill(spec, **VIEWS[view])
+    theirs = json.loads(player(FILLED, spec, **VIEWS[view]))
     # Through plotly's own reading, so that both have its spelling; its validation is part of the test.
     theirs = type(ours)(theirs["data"], theirs["layout"])
     assert_close(plain(listed(ours)), plain(listed(theirs)))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("view", ["latest", "scrubbed"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_new_numbers_are_drawn_as_plotly_itself_would(player, name, view):
+    anew, before, renewed, fresh = player(ANEW, FIGURES[name].make(CONFIGS), **VIEWS[view])
+    assert anew == 1 + (name == "boundary")  # whose axes follow its points
+    assert renewed == fresh != before
 
 
 def listed(figure) -> dict:

@@ -19,7 +19,8 @@ def _tiles(runs: Sequence[Config], trace, under: str, layout: dict, **across) ->
     for run in runs:
         x = axis_of(run)
         shown = {"shown": run.index}
-        place = {"domain": {"tile": run.index}, "visible": shown, "nticks": 3, "showgrid": False} | across
+        place = {"domain": {"tile": run.index}, "visible": shown, "nticks": 3, "showgrid": False}
+        place |= {name: how(run) for name, how in across.items()}
         axes[x.replace("x", "xaxis")] = place
         data.append({"type": "heatmap", "xaxis": x, "coloraxis": "coloraxis", "visible": shown} | trace(run))
         notes.append({
@@ -53,7 +54,7 @@ def _histogram(runs: Sequence[Config], array: str, low: float, high: float, tick
             "colorbar": {"tickformat": ".0%", "tickvals": [0.02, 0.1, 0.2, 0.3, 0.4]},
         },
     }  # fmt: skip
-    return _tiles(runs, tile, "block", layout)
+    return _tiles(runs, tile, "block", layout, range=lambda run: [-0.5, run.depth + 0.5])
 
 
 @FIGURES.add("activations", "Activations per block")
@@ -102,7 +103,7 @@ def gradient_map(runs: Sequence[Config]) -> dict:
         "shapes": [cursor(axis_of(run)) for run in runs],
     }  # fmt: skip
     said = f"Norm of the loss gradient (colour, log scale) over steps and blocks for {names(runs)}."
-    spec = _tiles(runs, tile, "step", layout | MARKED, range=STEPS)
+    spec = _tiles(runs, tile, "step", layout | MARKED, range=lambda run: STEPS)
     return spec | {"data": spec["data"] + marks(runs, tiled=True), "summary": said}
 
 

@@ -30,7 +30,7 @@ PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
 ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPT, STYLE = "text/javascript", "text/css"
 FILES = {
-    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE,
+    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE, "draw.js": SCRIPT,
     "lessons.js": SCRIPT, "lessons.css": STYLE, "blocks.js": SCRIPT, "plotly.min.js": SCRIPT,
 }  # fmt: skip
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
