@@ -2,7 +2,7 @@
 
 // The coordinates of a trace that can be renewed, and where the bounds of what they are drawn against stand.
 const axis = (letter) => (trace, layout) => layout[(trace[`${letter}axis`] ?? letter).replace(letter, `${letter}axis`)]?.range;
-const colours = (trace, layout) => layout[trace.coloraxis]?.cmin;
+const colours = (trace, layout) => layout[trace.coloraxis]?.cmin ?? trace.zmin;
 const BOUNDS = {
   scatter: { x: axis("x"), y: axis("y") },
   heatmap: { x: axis("x"), y: axis("y"), z: colours },
