@@ -53,6 +53,7 @@ export class Record {
   arrays = {};
   events = [];
   kept = {};
+  past = new WeakMap(); // rows worked out, by the record that they are combined with
 
   rows(name) {
     return this.arrays[name]?.rows ?? 0;
@@ -181,7 +182,10 @@ function cellsOf(ref, array, row) {
   const { values, width } = array;
   const from = row * width;
   const cells = Float64Array.from(values.subarray(from, from + width));
-  if (ref.ref.endsWith("_hist")) return cells.map((byte) => (byte / 255) ** 2);
+  if (ref.ref.endsWith("_hist")) {
+    for (let i = 0; i < width; i++) cells[i] = (cells[i] / 255) ** 2;
+    return cells;
+  }
   if (ref.recent > 1) {
     for (let i = 0; i < width; i++) {
       let n = 0;
@@ -220,6 +224,24 @@ function rowOf(ref, records, row) {
     out[i] = n ? OVER[ref.over](scratch, n, ref.t) : NaN;
   }
   return out;
+}
+
+/** Rows of the past, each worked out once: it stays what it was, though it may get another number. */
+function remembered(ref, records, kept) {
+  const record = records[ref.run];
+  const ticks = record.arrays[clockOf(ref.ref)].values;
+  const operand = records[ref.with?.run ?? ref.run]; // another run's record may take its place
+  if (!record.past.has(operand)) record.past.set(operand, {});
+  const known = record.past.get(operand);
+  const name = JSON.stringify({ ...ref, run: 0, with: ref.with && { ...ref.with, run: 0 } });
+  if (!(known[name]?.size < 4 * kept.length)) known[name] = new Map();
+  return kept.map((row) => {
+    const there = known[name].get(ticks[row]);
+    if (there) return there;
+    const fresh = rowOf(ref, records, row);
+    if (fresh.every(Number.isFinite)) known[name].set(ticks[row], fresh); // else an operand may still come
+    return fresh;
+  });
 }
 
 /** Rows of `width` cells as columns: what Plotly calls z. */
@@ -280,7 +302,7 @@ function arrayOf(ref, records, step) {
     kept = ticks.map((tick) => Math.max(0, record.last(clock, tick)));
   }
   if (ref.ref === clock) return Float64Array.from(kept, (row) => array.values[row]);
-  const rows = kept.map((row) => rowOf(ref, records, row));
+  const rows = remembered(ref, records, kept);
   if (ref.over === "each") return apart(rows);
   return array.shape.length > 1 ? transposed(rows, rows[0].length) : Float64Array.from(rows, ([v]) => v);
 }

@@ -204,6 +204,24 @@ def player():
                     return record;
                 });
                 window.fill = (spec, options) => fill(spec, records, options);
+                // In two halves, so that what is known of the first is still there with the second.
+                const half = (array, from, to) => {
+                    const rows = [from, to].map((share) => Math.floor(share * array.rows));
+                    const values = array.values.subarray(...rows.map((row) => row * array.width));
+                    return { shape: [rows[1] - rows[0], ...array.shape], values };
+                };
+                window.grown = (spec, options) => {
+                    const young = records.map(() => new Record());
+                    for (const [from, to] of [[0, 0.5], [0.5, 1]]) {
+                        young.forEach((record, i) => {
+                            record.events = records[i].events;
+                            const arrays = Object.entries(records[i].arrays);
+                            for (const [name, array] of arrays) record.extend(name, half(array, from, to));
+                        });
+                        window.last = fill(spec, young, options);
+                    }
+                    return window.last;
+                };
             }""",
             blobs,
         )
@@ -215,16 +233,18 @@ def player():
         chromium.close()
 
 
-FILLED = "(told) => JSON.stringify(fill(...told), (_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v))"
+LISTS = "(_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v)"
+FILLED = f"(told) => JSON.stringify(fill(...told), {LISTS})"
+GROWN = f"(told) => JSON.stringify(grown(...told), {LISTS})"
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("code", "view"), [*((FILLED, view) for view in VIEWS), (GROWN, "latest")])
 @pytest.mark.parametrize("name", FIGURES)
-def test_browser_and_python_fill_alike(player, name, view):
+def test_browser_and_python_fill_alike(player, name, view, code):
     spec = FIGURES[name].make(CONFIGS)
     ours = fill(spec, RECORDS, **VIEWS[view])
-    theirs = json.loads(player(FILLED, spec, **VIEWS[view]))
+    theirs = json.loads(player(code, spec, **VIEWS[view]))
     # Through plotly's own reading, so that both have its spelling; its validation is part of the test.
     theirs = type(ours)(theirs["data"], theirs["layout"])
     assert_close(plain(listed(ours)), plain(listed(theirs)))
