@@ -13,7 +13,7 @@ from lnres.record import GRAD_DECADES, HIST_BINS, HIST_REACH
 HIST_VALUES = 1024
 """A block's histogram takes the first examples of the batch until all members together have this many
 values: enough to see a shape, where counting all of them would cost more than the training step."""
-CACHE = 2**19
+CACHE = 2**20
 """Elements that are measured at a time: a few calls for the whole stream, and no more than a cache holds."""
 TINY = 1.2e-38
 """Just above the smallest normal float: what is below counts as 0 where denormals are flushed."""
