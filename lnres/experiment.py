@@ -189,7 +189,7 @@ class Experiment:
     )
 
     seed: int = knob(0, 0, 2**31 - 1, "first seed", "run")
-    seeds: int = knob(4, 1, 64, "seeds", "run", about="networks trained together: seed, seed + 1, ...",
+    seeds: int = knob(4, 1, 256, "seeds", "run", about="networks trained together: seed, seed + 1, ...",
                        marks=(1, 2, 4, 8, 16))  # fmt: skip
     steps: int = knob(2000, 1, LAST_STEP, "steps", "run")
     changes: str = timeline("changes on the way", "run")

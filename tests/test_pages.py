@@ -299,7 +299,7 @@ def test_a_damaged_file_gets_a_sentence_and_the_runs_go_on(name, content):
         ("depth", "", "a whole number"),
         ("depth", "2.5", "a whole number"),
         ("lr", "nan", "0.0 to 100.0"),
-        ("seeds", "1e999", "1 to 64"),
+        ("seeds", "1e999", "1 to 256"),
         ("affine", "maybe", "true or false"),
         ("depht", "3", "depth"),
         ("__class__", "x", "depth"),

@@ -16,6 +16,7 @@ from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS
 from lnres.residuals import RESIDUALS
 from lnres.train import KEEP_EVERY, Run
+from tests.bench.gpu import gpu
 
 SMALL = {"depth": 2, "width": 8, "batch": 16}
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -418,6 +419,11 @@ def test_a_change_that_costs_too_much_is_refused():
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="device='cuda': this machine has no GPU"):
         Run(experiment(device="cuda"))
+
+
+@NO_GPU
+def test_the_bench_of_a_gpu_says_that_there_is_none():
+    assert gpu() == {"device": "no GPU that torch can use: nothing was measured"}
 
 
 @pytest.mark.parametrize("data", DATA)
