@@ -228,18 +228,22 @@ function rowOf(ref, records, row) {
 
 /** Rows of the past, each worked out once: it stays what it was, though it may get another number. */
 function remembered(ref, records, kept) {
-  const record = records[ref.run];
-  const ticks = record.arrays[clockOf(ref.ref)].values;
-  const operand = records[ref.with?.run ?? ref.run]; // another run's record may take its place
-  if (!record.past.has(operand)) record.past.set(operand, {});
-  const known = record.past.get(operand);
+  const ticks = records[ref.run].arrays[clockOf(ref.ref)].values;
+  const operand = { run: ref.run, ref: ref.ref, ...ref.with };
+  const { past } = records[ref.run];
+  const other = records[operand.run]; // in another comparison it may be another one
+  if (!past.has(other)) past.set(other, {});
+  const known = past.get(other);
   const name = JSON.stringify({ ...ref, run: 0, with: ref.with && { ...ref.with, run: 0 } });
   if (!(known[name]?.size < 4 * kept.length)) known[name] = new Map();
+  const clock = other.arrays[clockOf(operand.ref)];
+  const whole = other.rows(operand.ref) && other.rows(operand.ref) === clock.rows;
+  const settled = whole ? clock.values[clock.rows - 1] : -1; // beyond it the operand may still come
   return kept.map((row) => {
     const there = known[name].get(ticks[row]);
     if (there) return there;
     const fresh = rowOf(ref, records, row);
-    if (fresh.every(Number.isFinite)) known[name].set(ticks[row], fresh); // else an operand may still come
+    if (ticks[row] <= settled) known[name].set(ticks[row], fresh);
     return fresh;
   });
 }

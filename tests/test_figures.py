@@ -204,20 +204,19 @@ def player():
                     return record;
                 });
                 window.fill = (spec, options) => fill(spec, records, options);
-                // In two halves, so that what is known of the first is still there with the second.
-                const half = (array, from, to) => {
+                // Piece by piece, so that what is known of the first half is still there with the second,
+                // and the second run a while after the first.
+                const part = (array, from, to) => {
                     const rows = [from, to].map((share) => Math.floor(share * array.rows));
                     const values = array.values.subarray(...rows.map((row) => row * array.width));
                     return { shape: [rows[1] - rows[0], ...array.shape], values };
                 };
                 window.grown = (spec, options) => {
                     const young = records.map(() => new Record());
-                    for (const [from, to] of [[0, 0.5], [0.5, 1]]) {
-                        young.forEach((record, i) => {
-                            record.events = records[i].events;
-                            const arrays = Object.entries(records[i].arrays);
-                            for (const [name, array] of arrays) record.extend(name, half(array, from, to));
-                        });
+                    for (const [i, from, to] of [[0, 0, 0.5], [1, 0, 0.3], [0, 0.5, 1], [1, 0.3, 1]]) {
+                        const arrays = Object.entries(records[i].arrays);
+                        for (const [name, array] of arrays) young[i].extend(name, part(array, from, to));
+                        young[i].events = records[i].events;
                         window.last = fill(spec, young, options);
                     }
                     return window.last;
