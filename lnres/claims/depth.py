@@ -181,44 +181,51 @@ def squared_ratio(norms: np.ndarray, a: int, b: int) -> np.ndarray:
     return (norms[a].astype(float) / norms[b]) ** 2
 
 
+SEEN = "grad_norm", "act_rms", "input_cosine"
+
+
+def probed(e, said: str) -> Steps:
+    """What ``probe`` measures of all members, (L+1, S), one member after the other: none takes long."""
+    members = []
+    for seed in e.member_seeds:
+        members.append(probe(e.replace(seed=seed, seeds=1)))
+        yield f"{said}, seed {seed}"
+    return {name: np.concatenate([arrays[name] for arrays in members], 1) for name in SEEN}
+
+
 @EXPERIMENTS.add("E11", "Signals at init")
 def signals(first: int = FIRST) -> Steps:
     """Untrained wide networks: gradients, powers and cosines per block against their closed forms."""
     found = Found()
     for norm in ("none", "layer"):
         for sigma in (0.5, 2.0, 8.0):
-            factors = []
-            for seed in range(first, first + SEEDS):
-                e = plain(norm=norm, init="meanfield", sigma_w2=sigma, depth=40, width=1024, batch=32,
-                          seed=seed, seeds=1)  # fmt: skip
-                g = probe(e)["grad_norm"][COUNTED]
-                factors.append(float(squared_ratio(g, 0, -1)[0] ** (1 / (len(g) - 1))))
-                yield f"rate of {norm}, σ_w² = {sigma:g}"
-            found.put(f"{norm} rate at σ_w²={sigma:g}", factors)
+            e = plain(norm=norm, init="meanfield", sigma_w2=sigma, depth=40, width=1024, batch=32, seed=first)
+            g = (yield from probed(e, f"rate of {norm}, σ_w² = {sigma:g}"))["grad_norm"][COUNTED]
+            found.put(f"{norm} rate at σ_w²={sigma:g}", squared_ratio(g, 0, -1) ** (1 / (len(g) - 1)))
 
     for blocks in (16, 64):
-        p = probe(residual("bare", depth=blocks, width=512, batch=32, seed=first))
+        e = residual("bare", depth=blocks, width=512, batch=32, seed=first)
+        p = yield from probed(e, f"bare, {blocks} blocks")
         ratio = squared_ratio(p["grad_norm"], 0, -1)
         found.put(f"bare D={blocks} g0/gL", ratio)
         found.put(f"bare D={blocks} gradient rate", ratio ** (1 / blocks))
         power = squared_ratio(p["act_rms"], -1, 0)
         found.put(f"bare D={blocks} variance rate", power ** (1 / blocks))
-        yield f"bare, {blocks} blocks"
 
     for activation in ("relu", "tanh"):
         for scheme in ("bare", "pre-LN", "post-LN"):
             e = residual(scheme, depth=24, width=512, batch=32, activation=activation, seed=first)
-            p = probe(e)
+            p = yield from probed(e, f"{scheme}, {activation}")
             found.put(f"{scheme} {activation} g0/gL", squared_ratio(p["grad_norm"], 0, -1))
             found.put(f"{scheme} {activation} cosine", p["input_cosine"][-1])
-            yield f"{scheme}, {activation}"
     for depth in (24, 48):
         for scheme in ("pre-LN", "post-LN"):
-            p = probe(residual(scheme, depth=depth, width=512, batch=32, seed=first))
+            e = residual(scheme, depth=depth, width=512, batch=32, seed=first)
+            p = yield from probed(e, f"{scheme}, {depth} blocks")
             found.put(f"{scheme} D={depth} cosine", p["input_cosine"][-1])
-            yield f"{scheme}, {depth} blocks"
     for scheme, row in CARRIED.items():
-        p = probe(residual(scheme, depth=24, width=512, batch=32, seed=first))
+        e = residual(scheme, depth=24, width=512, batch=32, seed=first)
+        p = yield from probed(e, f"{scheme}, cosine with the input")
         seen = p["input_cosine"].mean(1)
         expected = [theory.input_cosine(row, blocks) for blocks in (1, 24)]
         if scheme in ("scaled", "DeepNorm"):  # their constants follow the depth: only the end is one of 24
@@ -226,7 +233,6 @@ def signals(first: int = FIRST) -> Steps:
         else:
             seen, expected = seen[1:], [theory.input_cosine(row, blocks) for blocks in range(1, 25)]
         found.put(f"{scheme} cosine minus C24", np.abs(seen - expected).max())
-        yield f"{scheme}, cosine with the input"
     yield from cosines(found, first)
     return found
 

@@ -55,9 +55,9 @@ def cost(first: int = FIRST) -> Steps:
                     start = time.perf_counter()
                     net(x).square().mean().backward()
                     block[norm].append(time.perf_counter() - start)
+                yield f"width {width}"
             for norm, times in block.items():
                 seconds[norm].append(np.median(times))
-            yield f"width {width}"
         for norm in ("layer", "rms", "batch"):
             found.put(f"{norm} time w={width}", np.array(seconds[norm][1:]) / np.array(seconds["none"][1:]))
     found.told["kernel"] = "torch.nn on one CPU thread; every network of one width in turn"

@@ -150,9 +150,18 @@ def detail(claim: Claim) -> None:
                 )  # fmt: skip
     if claim.runs:
         again(claim)
-        with st.expander("The code of the experiment"):
+        with st.expander("The experiment: settings, learning rates, code"):
             for name in claim.experiments:
+                settings(name)
                 st.code(inspect.getsource(inspect.unwrap(EXPERIMENTS[name].make)))
+
+
+def settings(name: str) -> None:
+    """What an experiment does, the learning rate that each of its arms chose, and other notes."""
+    row, kept = EXPERIMENTS[name], results.load(name, results.folder_of(results.COMMITTED))
+    st.markdown(f"**{name} · {literal(row.label)}.** {literal(row.about)}")
+    if kept and kept["told"]:
+        st.caption("; ".join(literal(f"{arm}: {said}") for arm, said in kept["told"].items()))
 
 
 def shown(claim: Claim, row: Mapping) -> None:
