@@ -11,8 +11,8 @@ from lnres.claims.claim import (
     POINTS,
     SHARE,
     Ask,
+    Unit,
     Values,
-    beside,
     best,
     claim,
     lead,
@@ -57,6 +57,7 @@ def batch(a: str, b: str) -> object:
 
 
 SIZES = 1, 2, 4, 16, 64
+COUNTED = {what: Unit(f"{what} until the loss is below 0.3", NUMBER.say) for what in ("steps", "examples")}
 
 
 def loses(words: Words) -> str:
@@ -116,7 +117,8 @@ claim(
     Ask("LN over none", times("layer most over fewest steps",
     "none most over fewest steps"), Below(), FACTOR),
     Ask("BN: most over fewest steps", log_of("batch most over fewest steps"), None, FACTOR),
-    *beside(*[f"layer steps B={b}" for b in CAPS], *[f"layer examples B={b}" for b in CAPS]),
+    *[Ask(f"LN: {what} at batch {b}", of(f"layer {what} B={b}"), None, unit)
+      for what, unit in COUNTED.items() for b in CAPS],
     experiments="E30", rule=steady,
 )  # fmt: skip
 

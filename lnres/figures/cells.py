@@ -18,6 +18,12 @@ WORDS = {
 ROW = 34
 
 
+def ratios(rows: Sequence[Mapping]) -> dict:
+    """A logarithmic axis: 1, 2, 5, 10 are named where two decades show all, else powers of ten alone."""
+    seen = [value for row in rows for value in row["values"] if math.isfinite(value)]
+    return {"type": "log", "dtick": "D2" if max(seen) - min(seen) < math.log(100) else 1}
+
+
 def dots(rows: Sequence[Mapping], axis: str, form: str, theme: str) -> go.Figure:
     """One row a cell: ``name``, ``word``, ``effect``, ``low``, ``high``, ``values`` by seed, ``lines``.
 
@@ -64,7 +70,7 @@ def dots(rows: Sequence[Mapping], axis: str, form: str, theme: str) -> go.Figure
     figure.update_layout(
         template=THEMES[theme]["template"], showlegend=False, height=70 + ROW * len(rows),
         margin={"l": 10, "r": 16, "t": 8, "b": 42}, hovermode="closest",
-        xaxis={"title": {"text": axis}, "type": "log" if form == "factor" else "linear"},
+        xaxis={"title": {"text": axis}} | (ratios(rows) if form == "factor" else {}),
         yaxis={
             "tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.5, -0.5],
             "automargin": True, "showgrid": False, "fixedrange": True,
