@@ -5,9 +5,9 @@ import torch
 
 from lnres.data import Batches
 from lnres.experiment import Experiment
-from lnres.layers import Still
+from lnres.layers import Still, generator
 from lnres.models import MODELS
-from lnres.probes import Tape
+from lnres.probes import TINY, Tape
 from lnres.registry import Registry
 from lnres.train import INSIDE, Run, probe
 
@@ -55,3 +55,72 @@ def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]
 def last(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
     """``weight_grad_norm`` (S,) of the last block's matrices in the first step."""
     return {"weight_grad_norm": next(Run(e.replace(record_every=1)))[0]["weight_grad_norm"][0, -1]}
+
+
+# ---------------------------------------------------------------------------------------- roads of gradients
+
+
+def cotangent(e: Experiment, like: torch.Tensor) -> torch.Tensor:
+    """What is sent back from the last state: a random direction of each member's own."""
+    drawn = [torch.randn(like.shape[1:], generator=generator(s, "cotangent")) for s in e.member_seeds]
+    return torch.stack(drawn).to(like.device)
+
+
+@MEASURES.add("paths", "energy of the gradient's paths")
+def paths(e: Experiment, draws: dict, steps: int = 0) -> dict[str, np.ndarray]:
+    """``energy`` (L+1, S): the share of the gradient at h_0 that came through k branches, after some steps.
+
+    Each block hands back what arrives through its skip and through its branch; p_k collects what has passed k
+    branches, p_k <- skip' p_k + branch' p_(k-1), and its share is ‖p_k‖² / Σ‖p‖². The cotangent is random.
+    """
+    if e.cost()[0] * (steps + e.blocks / 2) > MOST_TRAINED:
+        raise ValueError(
+            "the paths of networks this large take too long here; choose a smaller depth or batch"
+        )
+    run = Run(e.replace(record_every=0))
+    for _ in range(steps):
+        next(run)
+    (x, _), seen = run.batches(run.step, e.batch), Tape()
+    with torch.no_grad():
+        run.model(x, seen)
+    parts = cotangent(e, seen.states[-1])[None]
+    for block, h in zip(reversed(run.model.blocks), reversed(seen.states[:-1]), strict=True):
+        tape = Tape()
+        y = block(h.requires_grad_(), tape)
+        roads = tape.skips[0], tape.branches[0]
+        keep = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        found = [torch.autograd.grad(y, roads, part, **keep) for part in parts]
+        skip, branch = (torch.stack(road) for road in zip(*found, strict=True))
+        none = torch.zeros_like(branch[:1])
+        parts = torch.cat([skip, none]) + torch.cat([none, branch])
+    energy = parts.flatten(2).double().square().sum(-1)
+    return {"energy": (energy / energy.sum(0)).float().numpy(force=True)}
+
+
+LINE = 97
+"""Points between two digits at which input gradients are compared."""
+
+
+@MEASURES.add("shattering", "input gradients along a line")
+def shattering(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
+    """Gradients with respect to h_0 at init, between two digits; the cotangent is random, the same for all.
+
+    ``likeness`` (LINE, S) is the cosine of h_0 with that of the first digit, ``cosine`` (LINE, S) that of its
+    gradient with the first one's; ``signal`` (LINE,) is one entry of the first network's gradient, in units
+    of its root mean square.
+    """
+    run = Run(e.replace(record_every=0))
+    x, y = run.batches(0, e.batch)
+    other = int((y[0] != y[0, 0]).nonzero()[0, 0])
+    along = torch.linspace(0, 1, LINE, device=x.device)[:, None]
+    with torch.no_grad():
+        h = run.model.enter(((1 - along) * x[0, 0] + along * x[0, other]).expand(e.seeds, -1, -1))
+    out = run.model.stream(h.requires_grad_())
+    (gradient,) = torch.autograd.grad(out, h, cotangent(e, out[:, :1]).expand_as(out))
+    alike, entry = torch.nn.functional.cosine_similarity, gradient[0, :, 0]
+    found = {
+        "likeness": alike(h, h[:, :1], dim=-1).mT,
+        "cosine": alike(gradient, gradient[:, :1], dim=-1).mT,
+        "signal": entry / entry.square().mean().sqrt().clamp_min(TINY),
+    }
+    return {name: value.numpy(force=True).copy() for name, value in found.items()}

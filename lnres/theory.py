@@ -346,6 +346,33 @@ WRITTEN = {
 """The share of each state's power that its own block wrote, for unit branches and v₀ = 1."""
 
 
+SCHEMES = {
+    "bare": {"norm": "none", "residual": "identity"},
+    "scaled": {"norm": "none", "residual": "scaled"},
+    "pre": {"norm": "layer", "placement": "pre", "residual": "identity"},
+    "post": {"norm": "layer", "placement": "post", "residual": "identity"},
+    "deepnorm": {"norm": "layer", "placement": "post", "residual": "deepnorm"},
+}
+"""Settings of an experiment that make it a row of ``WRITTEN``, all else being ``UNIT``."""
+UNIT = {
+    "model": "mlp",
+    "layers": 2,
+    "init": "unit",
+    "gain": 1.0,
+    "alpha": 0.0,
+    "gamma": 1.0,
+    "zero_last": False,
+}
+
+
+def source_shares(e) -> np.ndarray | None:
+    """The source's share of every state of an experiment's stream, (L+1,); None without a closed form."""
+    for name, settings in SCHEMES.items():
+        if all(getattr(e, field) == value for field, value in (UNIT | settings).items()):
+            return np.append(1.0, np.cumprod(1 - WRITTEN[name](e.blocks)))
+    return None
+
+
 def stream_shares(written: np.ndarray) -> np.ndarray:
     """Whose power the last state is, (L+1,): the source's, then each block's; they sum to 1."""
     kept = np.append(np.cumprod((1 - written)[::-1])[::-1], 1.0)

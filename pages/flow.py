@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lnres.ui.controls import literal
-from lnres.ui.flow import PANELS, anatomy, dials, follow
+from lnres.ui.flow import PANELS, anatomy, dials, follow, look_closer
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
@@ -21,3 +21,5 @@ try:
 except ValueError as error:
     st.warning(literal(str(error)))
 player(runs, "flow", PANELS)
+if runs.runs:
+    look_closer(runs.runs[0].experiment)

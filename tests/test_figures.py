@@ -34,7 +34,17 @@ from lnres.train import Run
 
 SEEDS, DEPTHS = 3, (5, 2)
 CONFIGS = [
-    Config(i, f"depth {depth}", depth, SEEDS, times=6 * i, plane=True, online=True, invariant=bool(i))
+    Config(
+        i,
+        f"depth {depth}",
+        depth,
+        SEEDS,
+        times=6 * i,
+        plane=True,
+        online=True,
+        invariant=bool(i),
+        source=(1.0, 0.5, 0.25) * i,
+    )
     for i, depth in enumerate(DEPTHS)
 ]
 BLOCKS = (

@@ -13,6 +13,7 @@ from lnres.probes import Tape
 from lnres.record import MOST_BANDS, written
 from lnres.residuals import RESIDUALS
 from lnres.river import VALUES
+from lnres.theory import SCHEMES, WRITTEN, input_cosine, source_shares, stream_shares
 from lnres.train import Run, probe
 
 SMALL = {"depth": 4, "width": 8, "batch": 16, "seeds": 2, "record_every": 1}
@@ -131,27 +132,23 @@ def test_every_block_has_one_band(blocks):
     assert max(map(len, bands)) - min(map(len, bands)) <= 1
 
 
-# At init, with a source as strong as every branch: what each block owns of the last state.
-L = 8
-THEORY = {
-    "pre": ({}, [1 / (L + 1)] * (L + 1)),
-    "post": ({"placement": "post"}, [2.0**-L, *(2.0 ** -(L - block + 1) for block in range(1, L + 1))]),
-    "scaled": (
-        {"norm": "none", "residual": "scaled"},
-        [(1 + 1 / L) ** -L, *((1 + 1 / L) ** -(L - block + 1) / L for block in range(1, L + 1))],
-    ),
-    # The weights of a branch are times β, so its power is times β⁴; that of the skip is times α².
-    "DeepNorm": ({"placement": "post", "residual": "deepnorm"}, [(1 + (8 * L) ** -1 / (2 * L) ** 0.5) ** -L]),
-}
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_theory_at_init(scheme):
+    """What each block owns of the last state, and the source of every state."""
+    e = Experiment(depth=8, width=256, batch=64, seeds=4, **SCHEMES[scheme])
+    seen = probe(e)["river"].mean(-1)
+    np.testing.assert_allclose(seen[-1, 1:], stream_shares(WRITTEN[scheme](8)), rtol=0.12, atol=0.004)
+    np.testing.assert_allclose(seen[:, 1], source_shares(e), rtol=0.12, atol=0.004)
+    assert source_shares(e)[-1] == pytest.approx(input_cosine(scheme, 8) ** 2)
 
 
-@pytest.mark.parametrize("case", THEORY)
-def test_theory_at_init(case):
-    settings, expected = THEORY[case]
-    seen = probe(Experiment(depth=L, width=256, batch=64, seeds=4, **settings))["river"]
-    ours = seen[-1, 1 : 1 + len(expected)].mean(-1)
-    np.testing.assert_allclose(ours, expected, rtol=0.12, atol=0.004)
-    assert seen[-1, 1].mean() == pytest.approx(expected[0], rel=0.15)
+@pytest.mark.parametrize(
+    "dials",
+    [{"residual": "highway"}, {"norm": "batch"}, {"layers": 1}, {"model": "conv"}, {"init": "he"}],
+    ids=str,
+)
+def test_where_no_closed_form_is_known_none_is_drawn(dials):
+    assert source_shares(Experiment(**dials)) is None
 
 
 def test_few_examples_stand_for_all():

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnres.registry import Registry
+from lnres.theory import source_shares
 
 FIGURES = Registry("figure")
 
@@ -32,11 +33,18 @@ class Config:
     pairing: str = ""
     """What must be the same for member k of two configurations to be a pair."""
 
+    source: tuple[float, ...] = ()
+    """The source's share of the stream at init in theory, state by state; empty without a closed form."""
+
     @classmethod
     def of(cls, index: int, label: str, e) -> "Config":
         """Of an experiment, under the name it has among the compared."""
         pairing = f"{e.data}, {e.scaler}, seeds {e.seed} to {e.seed + e.seeds - 1}"
-        return cls(index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing)
+        known = source_shares(e)
+        source = () if known is None else tuple(known.tolist())
+        return cls(
+            index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing, source
+        )
 
     @property
     def letter(self) -> str:

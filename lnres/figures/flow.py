@@ -49,6 +49,12 @@ def river(runs: Sequence[Config]) -> dict:
                 "x": along + along[::-1],
                 "y": {"ref": "river", "run": run.index, "at": "frame", "over": "mean", "stack": k} | WHOLE,
             })  # fmt: skip
+        if run.source:
+            data.append({
+                "type": "scatter", "mode": "lines", "name": f"{run.letter} source in theory", "xaxis": x,
+                "visible": shown, "line": {"color": "#FFFFFF", "dash": "dash", "width": 1.5}, "x": along,
+                "y": list(run.source), "hovertemplate": "the source in theory: %{y:.0%}<extra></extra>",
+            })  # fmt: skip
         notes.append({
             "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 13}, "visible": shown,
             "x": 0.5, "xref": f"{x} domain", "y": 1, "yref": "paper", "yanchor": "bottom",
@@ -64,11 +70,11 @@ def river(runs: Sequence[Config]) -> dict:
             "tickformat": ".0%", "showgrid": False, "zeroline": True, "zerolinewidth": 1,
         },
     } | axes  # fmt: skip
+    known = " · dashed the source in theory at init" if any(run.source for run in runs) else ""
     said = "Share of the power of the stream after each block that its source and each block before wrote"
     return {
         "data": data, "layout": layout, "group": GROUP, "summary": f"{said} for {names(runs)}.",
-        "key": "source at the bottom in the network's hue, then early (dark) to late blocks (pale), "
-        f"mean, {counted(runs)}",
+        "key": f"source at the bottom, then early (dark) to late (pale) blocks{known}, {counted(runs)}",
         "blocks": True,
     }  # fmt: skip
 

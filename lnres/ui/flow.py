@@ -3,9 +3,11 @@
 import streamlit as st
 
 from lnres.anatomy import code, drawing, formula
+from lnres.boards.flow import CLOSER
 from lnres.engine.local import Lockstep
 from lnres.experiment import DIALS, FIELDS, Experiment, text
-from lnres.ui.controls import VIEW, widget
+from lnres.ui.board import board
+from lnres.ui.controls import widget
 
 # st.html lets no SVG through, and one in an image would not take the colour of the text.
 _draw = st.components.v2.component(
@@ -42,7 +44,7 @@ def follow(runs: Lockstep, chosen: Experiment) -> None:
         runs.pace(PACE)
     told, usual = runs.runs[0].told, Experiment.read(START)[0]
     said = {n: text(getattr(told, n)) for n in FIELDS if getattr(told, n) != getattr(usual, n)}
-    st.query_params.from_dict(said | {n: value for n, value in st.query_params.items() if n in VIEW})
+    st.query_params.from_dict(said | {n: value for n, value in st.query_params.items() if n not in FIELDS})
 
 
 def anatomy(e: Experiment) -> None:
@@ -50,3 +52,14 @@ def anatomy(e: Experiment) -> None:
     _draw(key="drawing", data=drawing(e))
     st.latex(formula(e))
     st.code(code(e), "python", wrap_lines=True)
+
+
+def look_closer(e: Experiment) -> None:
+    """What takes workers a second to measure, once somebody asks."""
+    chosen = st.segmented_control(
+        "A closer look", list(CLOSER), format_func=lambda name: CLOSER[name].label, key="closer"
+    )
+    if chosen:
+        st.caption(f"{CLOSER[chosen].about} {CLOSER[chosen].paper}.")
+        with st.spinner("Measuring networks ..."):
+            board(CLOSER[chosen].make(e), f"closer/{chosen}")
