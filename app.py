@@ -16,6 +16,7 @@ PAGES = {
     "theory": "Theory",
     "lessons": "Lessons",
     "claims": "Claims",
+    "papers": "Papers",
 }
 
 if __name__ == "__main__":  # Streamlit runs this file as the script of every session ...

@@ -1,4 +1,4 @@
-"""The command line: train, probe, export, report, claims and bench."""
+"""The command line: train, probe, export, report, claims, papers and bench."""
 
 import argparse
 import dataclasses
@@ -169,6 +169,27 @@ def claims(args) -> None:
         )
 
 
+def papers(args) -> None:
+    """Measure what papers printed; rows of FILE that are not named stay."""
+    from tqdm import tqdm
+
+    from lnres import papers
+    from lnres.claims import results
+
+    writable(args.json, "--json")
+    names = args.names or list(papers.PAPERS)
+    for name in names:
+        papers.PAPERS[name]
+    file = Path(args.json) if args.json else None
+    kept = {row["id"]: row for row in json.loads(file.read_text("utf-8"))} if file and file.exists() else {}
+    for name in tqdm(names, unit="row"):
+        kept[name] = papers.run(name)
+        if file:
+            results.write(file, [kept[n] for n in papers.PAPERS if n in kept])
+    if not file:
+        print(json.dumps([kept[name] for name in names], ensure_ascii=False))
+
+
 def bench(args) -> None:
     """Ratios, both sides interleaved in one run."""
     from tests.bench import BENCHES
@@ -197,10 +218,10 @@ def main() -> int:
     """Run a command; bad input is one line on stderr and exit status 2."""
     parser = Parser(prog="python -m lnres", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (train, probe, export, report, claims, bench):
+    for command in (train, probe, export, report, claims, papers, bench):
         sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
-        if command in (claims, bench):
+        if command in (claims, papers, bench):
             sub.add_argument("names", nargs="*", metavar="NAME")
             sub.add_argument("--json", metavar="FILE")
         elif command in (export, report):

@@ -1,0 +1,71 @@
+"""Papers on a page: what they printed beside what was measured, and the row that is open."""
+
+from collections import Counter
+
+import streamlit as st
+
+from lnres.figures.beside import ratios
+from lnres.papers import NOT_RUN, PAPERS, STATUSES, Point, committed, points_of
+from lnres.ui.controls import literal
+
+COLOURS = {
+    "replicates": "green", "replicates in kind": "violet", "does not replicate": "red",
+    "not settled": "blue", NOT_RUN: "gray",
+}  # fmt: skip
+
+
+def status(name: str) -> str:
+    """The committed status of a row."""
+    row = committed().get(name)
+    return row["status"] if row else NOT_RUN
+
+
+def chart() -> None:
+    """All numbers in one chart."""
+    theme = "dark" if st.context.theme.type == "dark" else "light"
+    rows = [
+        vars(point)
+        | {"paper": PAPERS[name].make.paper, "tolerance": PAPERS[name].make.tolerance}
+        | {"near": not PAPERS[name].make.status([point]).startswith("does not")}
+        for name in PAPERS
+        if name in committed()
+        for point in points_of(committed()[name])
+        if point.published
+    ]
+    st.plotly_chart(ratios(rows, theme), theme=None, key="papers-ratios", config={"displayModeBar": False})
+    st.caption(
+        "What was printed is 1. Grey bars are tolerances, lines 95 % intervals over networks; "
+        "a cross lies outside."
+    )
+
+
+def said(point: Point) -> str:
+    """A number in words."""
+    printed = "" if point.published is None else f" (printed {point.published:.4g})"
+    spread = f", {point.low:.4g} to {point.high:.4g}, n = {point.n}" if point.n > 1 else ""
+    return f"{literal(point.name)}: **{point.measured:.4g}**{printed}{spread}"
+
+
+def rows() -> None:
+    """Every paper: what it printed on the left, what was measured on the right."""
+    counts = Counter(map(status, PAPERS))
+    there = [word for word in STATUSES if counts[word]]
+    chosen = st.pills(
+        "Status", there, selection_mode="multi", format_func=lambda word: f"{word} {counts[word]}",
+        label_visibility="collapsed", key="papers-status",
+    )  # fmt: skip
+    for name in PAPERS:
+        word, paper, row = status(name), PAPERS[name].make, committed().get(name)
+        if chosen and word not in chosen:
+            continue
+        with st.container(border=True, gap="xxsmall"):
+            printed, measured = st.columns(2)
+            badge = f":{COLOURS[word]}-badge[{word}]"
+            printed.markdown(f"**{literal(paper.paper)}** &nbsp; {badge}  \n{literal(paper.published)}")
+            room = f", tolerance {paper.tolerance:.0%}" if paper.tolerance else ""
+            lines = [f":gray[{literal(paper.measured + room)}]"]
+            if row and row.get("claim"):
+                lines.append(f"Claim {row['claim']}: **{row['verdict'] or NOT_RUN}**")
+            elif row:
+                lines += map(said, points_of(row))
+            measured.markdown("  \n".join(lines))

@@ -1,0 +1,15 @@
+"""What papers printed, and what is measured here."""
+
+import streamlit as st
+
+from lnres.ui.papers import chart, rows
+
+st.markdown(
+    "**Printed and measured.** Numbers from papers beside the same numbers taken from networks here. "
+    "A row that was not run says so."
+)
+words, picture = st.columns([6, 5], gap="medium")
+with words:
+    rows()
+with picture:
+    chart()

@@ -1,0 +1,114 @@
+"""Papers: a status follows from numbers and tolerance alone, and what is committed follows from its numbers."""
+
+import json
+
+import pytest
+from test_pages import opened
+
+from lnres import __main__ as command
+from lnres.figures.beside import ratios
+from lnres.papers import (
+    DIFFERS,
+    IN_KIND,
+    NOT_RUN,
+    OPEN,
+    PAPERS,
+    REPLICATES,
+    STATUSES,
+    Paper,
+    Point,
+    committed,
+    points_of,
+    run,
+)
+
+QUICK = ("veit-paths", "deepnorm", "fixup", "rezero")
+
+
+def point(published, measured):
+    return Point("", published, measured, measured, measured, 1)
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "numbers", "status"),
+    [
+        (0.02, [(2.0, 2.03), (1.0, 0.99)], REPLICATES),
+        (0.02, [(2.0, 2.03), (1.0, 0.97)], DIFFERS),
+        (0.02, [(1.0, float("nan"))], DIFFERS),
+        (0.0, [(1.0, 1.0)], REPLICATES),
+        (0.0, [(1.0, 1.001)], DIFFERS),
+        (0.02, [], NOT_RUN),
+    ],
+)
+def test_the_status_of_numbers(tolerance, numbers, status):
+    assert Paper("", "", "", tolerance).status([point(*pair) for pair in numbers]) == status
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"),
+    [("supported", IN_KIND), ("refuted", DIFFERS), ("not settled", OPEN), ("depends", OPEN), (None, NOT_RUN)],
+)
+def test_the_status_of_a_claim(verdict, status):
+    paper = Paper("", "", "", claim="K18", kind=frozenset({"supported"}))
+    assert paper.status([], verdict) == status
+
+
+def test_rows_are_committed_as_their_numbers_say():
+    assert set(committed()) <= set(PAPERS)
+    for name, row in committed().items():
+        paper = PAPERS[name].make
+        assert (row["paper"], row["published"], row["tolerance"]) == (
+            paper.paper,
+            paper.published,
+            paper.tolerance,
+        )
+        assert row["status"] == paper.status(points_of(row), row.get("verdict")) in STATUSES
+        assert bool(row["measured"]) or row["status"] in (NOT_RUN, IN_KIND, DIFFERS, OPEN)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_is_quick_is_measured_anew(name):
+    row, kept = run(name), committed()[name]
+    assert row["status"] == kept["status"]
+    for new, old in zip(row["measured"], kept["measured"], strict=True):
+        assert new["measured"] == pytest.approx(old["measured"], rel=1e-3)
+
+
+def test_the_command_keeps_what_it_was_not_asked_for(tmp_path, monkeypatch):
+    file = tmp_path / "papers.json"
+    for name in ("veit-paths", "li"):
+        monkeypatch.setattr("sys.argv", ["lnres", "papers", name, "--json", str(file)])
+        assert command.main() == 0
+    assert {row["id"]: row["status"] for row in json.loads(file.read_text())} == {
+        "veit-paths": REPLICATES,
+        "li": NOT_RUN,
+    }
+    monkeypatch.setattr("sys.argv", ["lnres", "papers", "nobody"])
+    assert command.main() == 2
+
+
+def test_the_chart_crosses_what_lies_outside():
+    rows = [
+        {
+            "paper": "P, Theorem 1",
+            "name": n,
+            "published": 2.0,
+            "measured": m,
+            "low": m,
+            "high": m,
+            "tolerance": 0.1,
+        }
+        | {"near": near}
+        for n, m, near in (("a", 2.1, True), ("b", 3.0, False))
+    ]
+    figure = ratios(rows, "light")
+    assert [trace.marker.symbol for trace in figure.data if trace.mode == "markers"] == ["circle", "x"]
+    assert figure.layout.yaxis.ticktext == ("P · a", "P · b")
+
+
+def test_the_page_says_what_is_committed():
+    page = opened("pages/papers.py")
+    assert not page.exception
+    words = " ".join(box.value for box in page.markdown)
+    for status in {row["status"] for row in committed().values()}:
+        assert f"badge[{status}]" in words
