@@ -175,8 +175,10 @@ def papers(args) -> None:
 
     from lnres import papers
     from lnres.claims import results
+    from lnres.train import one_thread
 
     writable(args.json, "--json")
+    one_thread()
     names = args.names or list(papers.PAPERS)
     for name in names:
         papers.PAPERS[name]

@@ -1,4 +1,4 @@
-"""Papers: a status follows from numbers and tolerance alone, and what is committed follows from its numbers."""
+"""Papers: a status follows from numbers and tolerance alone; what is committed follows from its numbers."""
 
 import json
 
