@@ -112,10 +112,10 @@ def points_of(row: Mapping) -> list[Point]:
 
 @cache
 def committed() -> dict[str, dict]:
-    """The rows that the page opens with, by name."""
-    if not COMMITTED.exists():
-        return {}
-    return {row["id"]: row for row in json.loads(COMMITTED.read_text(encoding="utf-8"))}
+    """The rows that the page opens with, by name; what claims decide follows their committed verdicts."""
+    kept = json.loads(COMMITTED.read_text(encoding="utf-8")) if COMMITTED.exists() else []
+    claimed = {name: run(name) for name in PAPERS if PAPERS[name].make.claim}
+    return {row["id"]: row for row in kept} | claimed
 
 
 # -------------------------------------------------------------------------------------------- measuring

@@ -8,8 +8,8 @@ st.markdown(
     "**Printed and measured.** Numbers from papers beside the same numbers taken from networks here. "
     "A row that was not run says so."
 )
-words, picture = st.columns([6, 5], gap="medium")
-with words:
-    rows()
+picture, words = st.columns([5, 7], gap="medium")
 with picture:
     chart()
+with words:
+    rows()

@@ -103,7 +103,7 @@ def test_the_chart_crosses_what_lies_outside():
     ]
     figure = ratios(rows, "light")
     assert [trace.marker.symbol for trace in figure.data if trace.mode == "markers"] == ["circle", "x"]
-    assert figure.layout.yaxis.ticktext == ("P · a", "P · b")
+    assert [note.text for note in figure.layout.annotations] == ["P · a", "P · b"]
 
 
 def test_the_page_says_what_is_committed():

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from lnres.figures.base import COLOURS, THEMES
 
-ROW = 30
+ROW = 38
 
 
 def ratios(rows: Sequence[Mapping], theme: str) -> go.Figure:
@@ -21,7 +21,7 @@ def ratios(rows: Sequence[Mapping], theme: str) -> go.Figure:
         low, high = sorted((low, high))
         room = max(row["tolerance"], 0.002)
         figure.add_shape(
-            type="rect", x0=1 - room, x1=1 + room, y0=k - 0.32, y1=k + 0.32, layer="below",
+            type="rect", x0=1 - room, x1=1 + room, y0=k - 0.16, y1=k + 0.22, layer="below",
             line={"width": 0}, fillcolor="rgba(138,148,160,0.25)",
         )  # fmt: skip
         colour = COLOURS[3] if row["near"] else COLOURS[0]
@@ -34,14 +34,14 @@ def ratios(rows: Sequence[Mapping], theme: str) -> go.Figure:
             marker={"size": 10, "color": colour, "symbol": "circle" if row["near"] else "x"},
             hovertemplate=f"printed {printed:.4g}, measured {row['measured']:.4g}<extra></extra>",
         )  # fmt: skip
-    names = [f"{row['paper'].split(',')[0]} · {row['name']}" for row in rows]
+        figure.add_annotation(
+            text=f"{row['paper'].split(',')[0]} · {row['name']}", x=0, xref="paper", xanchor="left",
+            y=k, yshift=14, font={"size": 11},
+        )  # fmt: skip
     layout = {
         "template": THEMES[theme]["template"], "showlegend": False, "height": 60 + ROW * len(rows),
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 40},
-        "yaxis": {
-            "tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.4, -0.6],
-            "automargin": True, "showgrid": False,
-        },
-        "xaxis": {"title": {"text": "measured over printed"}},
+        "margin": {"l": 10, "r": 12, "t": 14, "b": 40},
+        "yaxis": {"visible": False, "range": [len(rows) - 0.4, -0.8], "fixedrange": True},
+        "xaxis": {"title": {"text": "measured over printed"}, "fixedrange": True},
     }  # fmt: skip
     return figure.update_layout(layout)

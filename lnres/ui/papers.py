@@ -30,7 +30,7 @@ def chart() -> None:
         for name in PAPERS
         if name in committed()
         for point in points_of(committed()[name])
-        if point.published
+        if point.published is not None
     ]
     st.plotly_chart(ratios(rows, theme), theme=None, key="papers-ratios", config={"displayModeBar": False})
     st.caption(
@@ -43,7 +43,7 @@ def said(point: Point) -> str:
     """A number in words."""
     printed = "" if point.published is None else f" (printed {point.published:.4g})"
     spread = f", {point.low:.4g} to {point.high:.4g}, n = {point.n}" if point.n > 1 else ""
-    return f"{literal(point.name)}: **{point.measured:.4g}**{printed}{spread}"
+    return f":small[{literal(point.name)}: **{point.measured:.4g}**{printed}{spread}]"
 
 
 def rows() -> None:
@@ -63,7 +63,7 @@ def rows() -> None:
             badge = f":{COLOURS[word]}-badge[{word}]"
             printed.markdown(f"**{literal(paper.paper)}** &nbsp; {badge}  \n{literal(paper.published)}")
             room = f", tolerance {paper.tolerance:.0%}" if paper.tolerance else ""
-            lines = [f":gray[{literal(paper.measured + room)}]"]
+            lines = [f":gray[:small[{literal(paper.measured + room)}]]"]
             if row and row.get("claim"):
                 lines.append(f"Claim {row['claim']}: **{row['verdict'] or NOT_RUN}**")
             elif row:
