@@ -12,6 +12,7 @@ from lnres import theory
 from lnres.claims import results
 from lnres.claims.judge import Cell
 from lnres.experiment import Experiment
+from lnres.layers import ACTIVATIONS
 from lnres.registry import Registry
 from lnres.theory import batchnorm_linear_rate, batchnorm_rate
 from lnres.train import Run, probe
@@ -134,8 +135,10 @@ def rate(**settings) -> np.ndarray:
 def batchnorm(activation: str, published: Callable[[float], float], *batches: int) -> list[Point]:
     """Rates of plain BatchNorm networks, which a few layers settle."""
     settings = {"norm": "batch", "activation": activation, "depth": 20, "seeds": 4}
+    name = ACTIVATIONS[activation].label
     return [
-        Point.of(f"batch of {batch}", published(batch), rate(batch=batch, **settings)) for batch in batches
+        Point.of(f"{name}, batch of {batch}", published(batch), rate(batch=batch, **settings))
+        for batch in batches
     ]
 
 
