@@ -157,9 +157,7 @@ class Player:
         self.weights = Weights(seeds)
         self.model = MODELS["mlp"].make(self.weights, e, features, outputs)
         self.weights.pack()
-        flat = self.weights.flat.detach().requires_grad_()
-        flat.grad = self.weights.grad
-        optimizer = OPTIMIZERS[ADAM].make(flat, e)
+        optimizer = OPTIMIZERS[ADAM].make(self.weights, e)
         optimizer.param_groups[0]["betas"] = (0.5, 0.999)
         self.step = stepper(optimizer)
 
