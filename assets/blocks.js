@@ -44,7 +44,9 @@ export function menu({ h, panel, at, block, configs, shown, now, change }) {
   };
   const buttons = [toggle("cut", "Cut its skip", "Mend its skip"), toggle("drop_branch", "Drop its branch", "Put its branch back")];
   const restore = h("button", { type: "button", onclick: () => {
-    change(run(), { cut: 0, drop_branch: 0, gain_block: 0, skip_gain: 1 });
+    const whole = Object.entries({ cut: 0, drop_branch: 0, gain_block: 0, skip_gain: 1 });
+    const other = whole.filter(([knob, value]) => now(run(), knob) !== value);
+    if (other.length) change(run(), Object.fromEntries(other));
     close();
   } }, "Everything as it was");
   letter.onchange = () => show();

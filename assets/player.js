@@ -262,7 +262,7 @@ function apart(rows) {
 function outline(bands, k) {
   const own = Array.from(bands[k] ?? []);
   const under = own.map((value, i) => {
-    const side = value < 0 ? Math.min : Math.max;
+    const side = value < -1e-6 ? Math.min : Math.max; // less is rounding
     return bands.slice(0, k).reduce((height, band) => height + side(band[i], 0), 0);
   });
   return [...under, ...under.map((height, i) => height + own[i]).reverse()];

@@ -66,7 +66,7 @@ def river(runs: Sequence[Config]) -> dict:
         "margin": {"l": 46, "r": 12, "t": 20, "b": 34}, "showlegend": False, "hovermode": "closest",
         "annotations": notes,
         "yaxis": {
-            "range": {"range": "y", "quantiles": [0, 1], "around": 1, "snap": 0.25, "least": 1},
+            "range": {"range": "y", "quantiles": [0, 1], "around": 1, "snap": 0.05, "least": 1},
             "tickformat": ".0%", "showgrid": False, "zeroline": True, "zerolinewidth": 1,
         },
     } | axes  # fmt: skip

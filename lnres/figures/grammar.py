@@ -159,9 +159,12 @@ def _apart(columns: np.ndarray) -> np.ndarray:
 
 
 def _outline(bands: np.ndarray, k: int) -> np.ndarray:
-    """The lower edge of the k-th of stacked bands (K, n), and back along its upper edge."""
+    """The lower edge of the k-th of stacked bands (K, n), and back along its upper edge.
+
+    What is below zero by rounding alone stays with those above.
+    """
     own = bands[k]
-    under = np.where(own < 0, np.minimum(bands[:k], 0).sum(0), np.maximum(bands[:k], 0).sum(0))
+    under = np.where(own < -1e-6, np.minimum(bands[:k], 0).sum(0), np.maximum(bands[:k], 0).sum(0))
     return np.append(under, (under + own)[::-1])
 
 
