@@ -102,3 +102,26 @@ def test_running_statistics_start_at_zero_and_one():
 )  # fmt: skip
 def test_numbers_are_short(value, text):
     assert plain(number(value)) == text
+
+
+def drawn(field, rng):
+    """Some value of a control, more often than not at an end."""
+    return {
+        "slider": lambda: field.check(
+            type(field.value)(rng.choice([field.low, field.high, rng.uniform(field.low, field.high)]))
+        ),
+        "toggle": lambda: bool(rng.integers(2)),
+        "pick": lambda: str(rng.choice(list(field.options))),
+        "index": lambda: [int(rng.integers(n)) for n in field.below],
+        "cells": lambda: [[i, i % 4, float(rng.choice([0, 1e3, -1e3]))] for i in range(rng.integers(9))],
+    }[field.kind]()
+
+
+@pytest.mark.parametrize("name", ["microscope", "shape"])
+def test_whatever_a_hand_sets_is_answered_in_numbers_that_agree(name):
+    made, rng = BOARDS[name].make, np.random.default_rng(0)
+    for _ in range(60):
+        told = made.answer({field.name: drawn(field, rng) for field in made.fields})
+        assert "nan" not in told.lower()
+        for error in re.findall(r"(?:to|within) (\de[+-]\d+)", told):
+            assert float(error) < 1e-6

@@ -1,5 +1,6 @@
 """What the app's WebSocket and files answer to good, bad and returning clients, over real connections."""
 
+import asyncio
 import gzip
 import json
 import threading
@@ -13,6 +14,7 @@ import pytest
 from browser_app import serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamlit.runtime.pages_manager import PagesManager  # noqa: TID251  the screen is what is tested here
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
@@ -375,6 +377,21 @@ def test_the_speed_is_told_to_the_worker_and_the_page(talk, lockstep, orders):
     talk.send('{"do": "speed", "value": 5}')
     assert asked(talk)[1]["speed"] == 5
     assert orders[-1] == ("pace", lockstep.key, 5.0)
+
+
+# --------------------------------------------------------------------------------------------- the app
+
+
+def test_the_first_visitor_may_come_by_any_link(monkeypatch):
+    """Before any navigation was drawn, Streamlit would run a file of pages/ without app.py."""
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
+    monkeypatch.setattr(server, "_warm", lambda: None)
+
+    async def met():
+        async with server.lifespan(None):
+            return PagesManager.uses_pages_directory
+
+    assert asyncio.run(met()) is False
 
 
 # --------------------------------------------------------------------------------------------- files

@@ -161,6 +161,8 @@ class Cells(Field):
     def check(self, value) -> tuple[tuple[int, int, float], ...]:
         """Triples within the table, each cell at most once."""
         triples = value if isinstance(value, (list, tuple)) else [None]
+        if len(triples) > math.prod(self.below):
+            raise self.refuse(len(triples), f"at most {math.prod(self.below)} numbers")
         for one in triples:
             inside = isinstance(one, (list, tuple)) and len(one) == 3 and all(map(_number, one))
             if not inside or not all(
