@@ -7,10 +7,11 @@ from rows import fitting
 
 from lnres.blocks import PLACEMENTS
 from lnres.experiment import Experiment
+from lnres.figures import FIGURES, Config, fill
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.probes import Tape
-from lnres.record import MOST_BANDS, written
+from lnres.record import MOST_BANDS, Record, written
 from lnres.residuals import RESIDUALS
 from lnres.river import VALUES
 from lnres.theory import SCHEMES, WRITTEN, input_cosine, source_shares, stream_shares
@@ -157,3 +158,16 @@ def test_few_examples_stand_for_all():
     first = VALUES // 256
     whole, part = probe(e)["river"], probe(e.replace(batch=first))["river"]
     np.testing.assert_allclose(whole, part, atol=1e-5)
+
+
+def test_bands_lie_on_each_other_and_below_zero_where_they_are_negative():
+    record = Record()
+    shares = np.zeros((1, 3, 4, 1), np.float32)
+    shares[0, :, :, 0] = [[0, 1, 0, 0], [0.1, 0.7, 0.2, 0], [0, 0.9, -0.2, 0.3]]
+    record.extend({"step": np.zeros(1, np.int32), "probe_step": np.zeros(1, np.int32), "river": shares})
+    figure = fill(FIGURES["river"].make([Config(0, "two blocks", 2, 1)]), [record])
+    edges = {trace.name: np.reshape(trace.y, (2, 3)) for trace in figure.data}
+    low, high = edges["A · block 1"]
+    np.testing.assert_allclose([low, high[::-1]], [[1, 0.8, 0], [1, 1, -0.2]], atol=1e-5)
+    low, high = edges["A · block 2"]
+    np.testing.assert_allclose([low, high[::-1]], [[1, 1, 0.9], [1, 1, 1.2]], atol=1e-5)
