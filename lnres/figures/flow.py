@@ -86,6 +86,7 @@ def roads(runs: Sequence[Config]) -> dict:
     Both have one logarithmic scale: where a road is narrow, little comes through.
     """
     last = max((run.depth for run in runs), default=1)
+    filled = "tozeroy" if len(runs) == 1 else "none"  # channels of several would be one grey
     data = []
     for run in runs:
         x, shown = list(range(1, run.depth + 1)), {"shown": run.index}
@@ -97,7 +98,7 @@ def roads(runs: Sequence[Config]) -> dict:
                 "type": "scatter", "mode": "lines", "name": f"{run.letter} {road}", "yaxis": axis,
                 "visible": shown,
                 "line": {"color": run.colour, "dash": run.dash, "width": 2.5, "shape": "hvh"},
-                "fill": "tozeroy", "fillcolor": f"rgba({red},{green},{blue},0.13)", "x": x,
+                "fill": filled, "fillcolor": f"rgba({red},{green},{blue},0.13)", "x": x,
                 "y": y | {"over": "gmean"}, "hovertemplate": f"{road} of block %{{x}}: %{{y:.2~e}}",
             })  # fmt: skip
         data.append({
