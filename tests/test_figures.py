@@ -243,16 +243,15 @@ def player():
 
 
 LISTS = "(_, v) => (ArrayBuffer.isView(v) ? Array.from(v) : v)"
-FILLED = f"(told) => JSON.stringify(fill(...told), {LISTS})"
-GROWN = f"(told) => JSON.stringify(grown(...told), {LISTS})"
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("code", "view"), [*((FILLED, view) for view in VIEWS), (GROWN, "latest")])
+@pytest.mark.parametrize(("how", "view"), [*(("fill", view) for view in VIEWS), ("grown", "latest")])
 @pytest.mark.parametrize("name", FIGURES)
-def test_browser_and_python_fill_alike(player, name, view, code):
+def test_browser_and_python_fill_alike(player, name, view, how):
     spec = FIGURES[name].make(CONFIGS)
     ours = fill(spec, RECORDS, **VIEWS[view])
+    code = f"(told) => JSON.stringify({how}(...told), {LISTS})"
     theirs = json.loads(player(code, spec, **VIEWS[view]))
     # Through plotly's own reading, so that both have its spelling; its validation is part of the test.
     theirs = type(ours)(theirs["data"], theirs["layout"])
