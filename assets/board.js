@@ -263,8 +263,9 @@ class Board {
     this.live = told.live;
     this.bar = h("div", { class: "board-bar", role: "group", "aria-label": "Controls" });
     this.said = h("p", { class: "board-said", "aria-live": "polite" });
+    this.onward = h("a", { class: "board-onward", hidden: true });
     this.grid = h("div", { class: "lnres-grid" });
-    this.root = h("section", { class: "lnres lnres-board" }, this.bar, this.said, this.grid);
+    this.root = h("section", { class: "lnres lnres-board" }, this.bar, this.said, this.onward, this.grid);
     parent.append(this.root);
     this.key = told.key;
     // What is out of sight is drawn when it comes into it.
@@ -427,8 +428,10 @@ class Board {
     if (!this.root.isConnected || !this.answer) return;
     const name = light(this.root) ? "light" : "dark";
     this.theme = this.themes[name];
-    const { panels, idle, said } = this.answer;
+    const { panels, idle, said, onward } = this.answer;
     if (this.said.textContent !== said) this.said.textContent = said;
+    this.onward.hidden = !onward;
+    if (onward) [this.onward.textContent, this.onward.href] = onward;
     for (const [field, { node }] of Object.entries(this.controls)) node.classList.toggle("board-idle", idle.includes(field));
     const names = panels.map((panel) => panel.name);
     for (const gone of Object.keys(this.panels).filter((panel) => !names.includes(panel))) {

@@ -671,4 +671,7 @@ def test_theory_answers_a_hand(app, chromium, errors):
     page.wait_for_function("before => document.querySelector('.board-said').innerText !== before", arg=before)
     page.wait_for_function("location.search.includes('depth=60')")
     assert page.evaluate("lnresBoards.profiles().mounts") == 3
+    page.get_by_role("link", name="Train this network in the lab").click()
+    page.wait_for_function("location.pathname === '/lab' && location.search.includes('depth=60')")
+    page.wait_for_function(READY)
     context.close()

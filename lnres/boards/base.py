@@ -211,6 +211,8 @@ class Answer:
     """Names of controls that play no part now; they are greyed."""
     said: str = ""
     """One sentence above the panels, read out when it changes."""
+    onward: tuple[str, str] | None = None
+    """Words and the address, relative to the page's, of where one may go on from here."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ class Board:
         """The answer to these values, as the JSON that the browser gets."""
         answer = self.function(self.check(values))
         panels = [{k: v for k, v in vars(panel).items() if v not in (None, "")} for panel in answer.panels]
-        told = {"panels": panels, "idle": list(answer.idle), "said": answer.said}
+        told = {"panels": panels, "idle": list(answer.idle), "said": answer.said, "onward": answer.onward}
         return json.dumps(told, cls=PlotlyJSONEncoder, separators=(",", ":"))
 
     @property

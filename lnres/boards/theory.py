@@ -44,6 +44,11 @@ def size(**first) -> tuple[Slider, ...]:
     )
 
 
+def trained_in_lab(e) -> tuple[str, str]:
+    """The way to the lab, where this network trains."""
+    return "Train this network in the lab →", f"lab?{e.replace(record_every=10).link()}"
+
+
 def common(v: dict) -> dict:
     """What those sliders say, as settings."""
     return {"width": v["width"] // GRAIN * GRAIN, "depth": v["depth"], "seeds": v["nets"]}
@@ -79,24 +84,29 @@ PROFILE = (
 )  # fmt: skip
 
 
+def chosen(v: dict):
+    """The network whose profiles are shown."""
+    return experiment(
+        residual=v["skip"], norm=v["norm"], placement=v["place"], activation=v["activation"],
+        batch=v["batch"], gain=v["sigma"], **common(v),
+    )  # fmt: skip
+
+
 def profiles(v: dict) -> Answer:
     """Size, gradient and likeness along the blocks."""
     from lnres.agreement import sentence
 
-    e = experiment(
-        residual=v["skip"], norm=v["norm"], placement=v["place"], activation=v["activation"],
-        batch=v["batch"], gain=v["sigma"], **common(v),
-    )  # fmt: skip
+    e = chosen(v)
     idle = ["place"] * (v["norm"] == "none")
     if not v["steps"]:
         seen = measured(e)
-        return Answer(_profile_panels(e, seen), idle, sentence(e, seen))
+        return Answer(_profile_panels(e, seen), idle, sentence(e, seen), trained_in_lab(e))
     try:
         seen = measured(e, "trained", (("steps", v["steps"]),))
     except ValueError as error:
-        return Answer(_profile_panels(e, measured(e)), idle, f"{error}.")
+        return Answer(_profile_panels(e, measured(e)), idle, f"{error}.", trained_in_lab(e))
     said = f"After {v['steps']} steps weights know their data: the rays show where they started."
-    return Answer(_profile_panels(e, seen, True), idle, said)
+    return Answer(_profile_panels(e, seen, True), idle, said, trained_in_lab(e))
 
 
 def _profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> list[Panel]:
@@ -291,16 +301,22 @@ def contours(depths) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+def at_the_dot(v: dict):
+    """The tanh network of these variances."""
+    w2, b2 = (round(value, 3) for value in v["dot"])
+    norm = {"norm": "layer", "placement": "inner"} if v["ln"] else {"norm": "none"}
+    return experiment(
+        **norm, residual="none", activation="tanh", init="meanfield", sigma_w2=w2, sigma_b2=b2, batch=16,
+        **common(v),
+    )  # fmt: skip
+
+
 def chaos(v: dict) -> Answer:
     """The plane of variances, and the network at the dot."""
     from lnres.agreement import sentence
 
-    w2, b2 = (round(value, 3) for value in v["dot"])
-    norm = {"norm": "layer", "placement": "inner"} if v["ln"] else {"norm": "none"}
-    e = experiment(
-        **norm, residual="none", activation="tanh", init="meanfield", sigma_w2=w2, sigma_b2=b2, batch=16,
-        **common(v),
-    )  # fmt: skip
+    e = at_the_dot(v)
+    w2, b2 = e.sigma_w2, e.sigma_b2
     seen = measured(e)
     rate = theory.layernorm_tanh_rate(w2, b2) if v["ln"] else float(theory.chi1(w2, b2))
     kind = "explode" if rate > 1.005 else "vanish" if rate < 0.995 else "keep their size"
@@ -308,7 +324,8 @@ def chaos(v: dict) -> Answer:
     alt = "Rate of grad² on the plane of variances: blue vanishes, red explodes, the line is critical."
     title = "LN then tanh · C16" if v["ln"] else "Edge of chaos · C08, C06; dotted: 6 ξ_c layers (C10)"
     where = Panel("plane", title, alt, charts.phases(*plane(v["ln"])), drags="dot")
-    return Answer([where, *_profile_panels(e, seen, names=("gradient", "cosine"))], said=said)
+    panels = [where, *_profile_panels(e, seen, names=("gradient", "cosine"))]
+    return Answer(panels, said=said, onward=trained_in_lab(e))
 
 
 BOARDS.put(
@@ -327,6 +344,8 @@ SCHEMES = {
 }
 NAMES = {"pre": "pre-LN", "post": "post-LN", "deepnorm": "DeepNorm", "bare": "bare skip", "scaled": "1/√L"}
 DEPTHS = 2, 6, 16, 40
+EXAMPLES = 16
+"""Over which a cosine with the input is averaged; the last gradient is that of a single one."""
 EXPONENTS = (
     Slider("width", "Width", 64, 16, 128, 16),
     Slider("nets", "Networks", 8, 2, 32, 1),
@@ -344,11 +363,9 @@ def exponents(v: dict) -> Answer:
             )
             for depth in DEPTHS
         ]
-        rest = np.array([measured(e)["input_cosine"][-1] for e in made])
-        curve = np.array([theory.input_cosine(scheme, int(depth)) for depth in line])
-        shown = curve > 0.01
-        kept.append({"label": NAMES[scheme], "x": DEPTHS, "measured": np.maximum(rest, 1e-3),
-                     "ray": (line[shown], curve[shown])})  # fmt: skip
+        rest = np.array([measured(e.replace(batch=EXAMPLES))["input_cosine"][-1] for e in made])
+        curve = [theory.input_cosine(scheme, int(depth)) for depth in line]
+        kept.append({"label": NAMES[scheme], "x": DEPTHS, "measured": rest, "ray": (line, curve)})
         if scheme in ("pre", "post", "deepnorm"):
             sizes = np.array([measured(e, "last")["weight_grad_norm"] for e in made])
             ray = np.array([theory.last_gradient(scheme, int(depth)) for depth in line])
@@ -360,9 +377,9 @@ def exponents(v: dict) -> Answer:
     said = f"Exponent of the last block's gradient against L + 1, measured: {', '.join(told)}."
     panels = [
         Panel("last", "Gradient of the last block · C22", f"Against the number of blocks. {said}",
-              charts.against(last, "blocks L", "norm of its weights' gradient")),
+              charts.against(last, "blocks L", "norm of its weights' gradient", log_y=True)),
         Panel("kept", "What is left of the input · C24", "Cosine of last and first state against L.",
-              charts.against(kept, "blocks L", "cos(x₀, x_L)")),
+              charts.against(kept, "blocks L", "cos(x₀, x_L)", log_y=False)),
     ]  # fmt: skip
     return Answer(panels, said=said)
 
@@ -406,7 +423,7 @@ def batches(v: dict) -> Answer:
     depth = {"label": "BatchNorm → ReLU", "x": (), "measured": (),
              "ray": (line, [theory.batchnorm_depth(b) for b in line])}  # fmt: skip
     reach = charts.against([depth], "batch size B", "layers", log_y=False)
-    at = {row["label"]: float(np.exp(np.log(row["measured"][2]).mean())) for row in rows}
+    at = {row["label"]: float(row["measured"][2].mean()) for row in rows}
     said = (
         f"At batch {BATCHES[2]}, BatchNorm → ReLU grows × {at['BatchNorm → ReLU']:.2f} per layer "
         f"(theory {theory.batchnorm_rate(BATCHES[2]):.2f}), LayerNorm → ReLU "

@@ -12,6 +12,7 @@ BALANCE = [[0, "#1B4F91"], [0.3, "#7FB1DB"], [0.5, "#F4F1EA"], [0.7, "#E9A27C"],
 """Below 1, at 1 and above 1: gradients vanish, keep their size, explode."""
 GREY = "#8A94A0"
 FADED = 0.45
+FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 EMPTY: Mapping = {}
 
 
@@ -109,7 +110,7 @@ def profile(
         data.append(ray(values, x, INK["colour"], "theory", faded))
         seen.append(np.clip(values, np.log10(VANISHED), 60))
     floor = log and bool(np.nanmin(rows) <= np.log10(VANISHED) + 1e-6)
-    axis = decades(*seen) if log else {"range": [-0.05, 1.05], "tickformat": ".1f"}
+    axis = decades(*seen) if log else {"range": [-0.05, 1.2], "tickvals": FIFTHS}
     return chart(data, "block", axis | {"title": {"text": title}}, floor, **legend())
 
 
@@ -217,9 +218,10 @@ def against(rows: Sequence[Mapping], x: str, y: str, *, log_y: bool = True, key:
             "y": many.ravel(), "marker": {"size": 4, "color": tinted(colour, 0.35)}, "hoverinfo": "skip",
             "showlegend": False,
         })  # fmt: skip
+        middle = np.exp(np.log(many).mean(1)) if log_y else many.mean(1)
         data.append({
             "type": "scatter", "mode": "markers", "x": row["x"], "name": row["label"],
-            "y": np.exp(np.log(many).mean(1)), "marker": {"size": 9, "color": colour},
+            "y": middle, "marker": {"size": 9, "color": colour},
             "hovertemplate": "%{x}: %{y:.3~g}",
         })  # fmt: skip
     axes = {"type": "log" if log_y else "linear", "title": {"text": y}, "exponentformat": "power"}
