@@ -426,3 +426,19 @@ def torch_names():
 @pytest.fixture(scope="session")
 def torch_optimizers():
     return TORCH_OPTIMIZERS
+
+
+@pytest.fixture
+def measured_here(monkeypatch):
+    """Boards of theory measure in this process, not in a worker."""
+    from lnres.boards import theory
+    from lnres.measures import MEASURES
+
+    class Engine:
+        def measure(self, name, e, **options):
+            return MEASURES[name].make(e, {}, **options)
+
+    monkeypatch.setattr(theory.local, "start", Engine)
+    theory.measured.cache_clear()
+    yield
+    theory.measured.cache_clear()

@@ -129,6 +129,7 @@ def test_no_other_page_and_no_other_board_is_answered(address, row, name, host, 
         socket.recv()
 
 
+@pytest.mark.usefixtures("measured_here")
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_opens_and_says_what_it_shows(name):
     made = BOARDS[name].make

@@ -27,18 +27,7 @@ ASKED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    """Measured in this process, not by a worker."""
-
-    class Engine:
-        def measure(self, name, e, **options):
-            return MEASURES[name].make(e, {}, **options)
-
-    monkeypatch.setattr(boards.local, "start", Engine)
-    boards.measured.cache_clear()
-    yield
-    boards.measured.cache_clear()
+pytestmark = pytest.mark.usefixtures("measured_here")
 
 
 def ask(name, **values):

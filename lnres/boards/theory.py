@@ -128,7 +128,7 @@ def _profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> l
         why = found.why if not faded else "at init; after the first step a reference"
         figure["layout"]["annotations"] = [*figure["layout"]["annotations"], _note(row or found.why, 1.0)]
         figure["layout"]["annotations"] += [_note(why, 0.93)] * bool(row)
-        alt = f"{TITLES[name]} after each block of {e.seeds} networks; {row or found.why}"
+        alt = f"{TITLES[name]} after each block of {e.seeds} networks; {row or found.why}".rstrip(".") + "."
         panels.append(Panel(name, TITLES[name], alt, figure))
     return panels
 
