@@ -9,7 +9,7 @@ from lnres.boards.base import BOARDS, Answer, Board, Panel, Pick, Slider, Toggle
 from lnres.figures import COLOURS
 from lnres.slices import alone, walk
 
-POINTS, ARROWS = 90, 9
+POINTS, ARROWS = 60, 8
 GREY = "#8892A0"  # seen on light and on dark
 LIFT = math.radians(22)  # of the eye above the floor
 NAMES = {
