@@ -47,3 +47,28 @@ def microscope() -> dict:
         "ms_slider_to_picture": quantiles([one for taken in told.values() for one in taken]),
         "by_slider": {label: quantiles(taken) for label, taken in told.items()},
     }
+
+
+LARGE = "width=512&depth=50&nets=4"
+
+
+@BENCHES.add("theory", "the theory page: seconds to open it, and what its sliders answer in at width 512")
+def theory() -> dict:
+    """Opened on a server that had a visitor; then moves at width 512, 4 networks, depth 50, each a probe."""
+    with visited() as (app, page):
+        opened, told = [], {}
+        for _ in range(4):
+            page.goto(f"{app.url}/theory")
+            page.wait_for_function("() => window.lnresBoards?.profiles?.().painted > 0")
+            opened.append(round(page.evaluate("performance.now() / 1000"), 2))
+        for name, network in {"plain": "skip=none&norm=batch&place=inner", "skip": "norm=layer"}.items():
+            page.goto(f"{app.url}/theory?{LARGE}&{network}")
+            page.wait_for_function("() => window.lnresBoards?.profiles?.().painted > 0")
+            page.wait_for_timeout(1000)
+            for label in ("Weight scale σ", "Batch"):
+                told[f"{name}: {label}"] = page.evaluate(DRAG, ["profiles", label, 12])
+    return {
+        "s_to_use_first_then_warm": opened,
+        "ms_slider_to_picture": quantiles([one for taken in told.values() for one in taken]),
+        "by_slider": {label: quantiles(taken) for label, taken in told.items()},
+    }
