@@ -242,3 +242,53 @@ def fork() -> dict:
         page.get_by_role("button", name="go on differently").click()
         page.get_by_label("To which value").fill("0.01")
         return {"ms_to_first_frame": round(page.evaluate(FORK), 1)}
+
+
+# Each chart again and again with other numbers, `how` it is told: the same data, layout and frames for both.
+REDRAW = """async ([how, chart, times]) => {
+  const { name } = performance.getEntriesByType('resource').find(({ name }) => name.endsWith('/draw.js'));
+  const draw = how === 'draw' ? (await import(name)).draw : Plotly.react;
+  const node = document.querySelectorAll('.lnres-chart')[chart];
+  const { template, ...layout } = node.layout;
+  const still = structuredClone(layout), { data } = node;
+  for (let i = 0; i < times; i++) {
+    const by = 1 - 0.001 * (i % 7);
+    const moved = (cells) => Array.from(cells, (cell) => (cell?.length ? moved(cell) : by * cell));
+    const fresh = data.map(({ ...trace }) => {
+      const key = trace.z ? 'z' : 'y';
+      if (trace[key]) trace[key] = moved(trace[key]);
+      return trace;
+    });
+    draw(node, fresh, { ...still, template }, {});
+    await new Promise(requestAnimationFrame);
+  }
+}"""
+
+
+@BENCHES.add("draw", "six charts whose numbers alone are new: drawn in place against Plotly.react")
+def draw(times: int = 25) -> dict:
+    """CPU milliseconds of the browser's main thread per chart, which a busy machine does not change much."""
+    with visited() as (app, page):
+        opened(app, page, SIX)
+        page.wait_for_function("() => lnres.state().step >= 100", timeout=150_000)
+        page.evaluate("document.querySelector('.lnres-play').click()")
+        page.wait_for_timeout(1500)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def spent() -> float:
+            metrics = session.send("Performance.getMetrics")["metrics"]
+            return next(row["value"] for row in metrics if row["name"] == "TaskDuration")
+
+        told = {}
+        for chart, name in enumerate(page.evaluate("lnres.state().panels")):
+            told[name] = {}
+            for how in ("draw", "react"):
+                page.evaluate(REDRAW, [how, chart, 3])
+                before = spent()
+                page.evaluate(REDRAW, [how, chart, times])
+                told[name][f"ms_{how}"] = round(1000 * (spent() - before) / times, 1)
+        return told | {
+            f"ms_{how}": round(sum(chart[f"ms_{how}"] for chart in told.values()), 1)
+            for how in ("draw", "react")
+        }
