@@ -388,6 +388,7 @@ def _warm() -> None:
     """Import and prepare what the first visitor will need, while the server answers already."""
     importlib.import_module("lnres.experiment")
     importlib.import_module("lnres.boards")
+    importlib.import_module("lnres.anatomy")
     importlib.import_module("torch").set_num_threads(1)  # boards are small: a second thread would only wait
     local.start()  # behind what the page waits for: a worker takes a second of a core to be ready
     _packed("plotly.min.js")
