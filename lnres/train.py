@@ -266,12 +266,24 @@ class Run:
         """A new run that equals this one up to ``step`` and then goes its own way."""
         if not 0 <= step <= self.step:
             raise ValueError(f"step={step}: choose a step from 0 to {self.step}, where the run stands")
-        twin = Run(self.first.fork(step, **changes))
-        if near := max((t for t in self._kept if t <= step), default=0):
-            twin.restore(*self._kept[near])
+        twin = self.twin(step, **changes)
         while twin.step < step:
-            twin._advance(measure=False)
+            twin.replay()
         return twin
+
+    def twin(self, step: int, **changes) -> "Run":
+        """A ``fork`` that still has to ``replay`` from the last step before ``step`` that is remembered."""
+        twin = Run(self.first.fork(step, **changes))
+        twin._kept = {t: kept for t, kept in self._kept.items() if t <= step}
+        if self.step <= step:
+            twin.restore(*self.checkpoint())
+        elif twin._kept:
+            twin.restore(*twin._kept[max(twin._kept)])
+        return twin
+
+    def replay(self) -> None:
+        """A step that was seen before: the same, but nothing is measured."""
+        self._advance(measure=False)
 
 
 def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from lnres import train
 from lnres.engine import local, worker
 from lnres.engine.local import Engine, Lockstep
 from lnres.engine.store import Store
@@ -47,12 +48,13 @@ def clock(monkeypatch):
     clock = Clock()
 
     class Slow(Run):
-        def __next__(self):
+        def _advance(self, measure):
             clock.now += self.first.depth / 1000
-            return super().__next__()
+            return super()._advance(measure)
 
     monkeypatch.setattr(worker, "time", clock)
-    monkeypatch.setattr(worker, "Run", Slow)
+    for module in (worker, train):
+        monkeypatch.setattr(module, "Run", Slow)
     return clock
 
 
@@ -87,6 +89,10 @@ class Desk:
             if pause == math.inf:
                 return
             self.clock.now += pause
+
+    def again(self, key):
+        """What was told of steps that are made again."""
+        return [said[2] for said in self.said if said[:2] == ("replayed", key)]
 
     def steps(self, key):
         return self.worker.groups[key].steps
@@ -344,6 +350,73 @@ def test_what_was_seen_before_a_death_is_replayed_at_full_speed(desk):
     while desk.records["a0"].last_step == seen:
         desk.run(1)
     assert desk.clock.now - before < 2
+
+
+def test_a_fork_is_replayed_in_slices_and_says_how_far_it_is(desk):
+    desk.open("a", LONG)
+    desk.run(500)
+    desk.worker.do("fork", "a", 0, "twin", 99, {"lr": 0.01})
+    assert desk.steps("a") == [200, 0]
+    desk.open("b", SMALL.replace(steps=100_000))
+    while desk.steps("a")[1] < 99:
+        before = desk.clock.now, desk.steps("b")[0]
+        desk.run(1)
+        assert desk.clock.now - before[0] <= 2 * (SLICE + 2e-3) + 1e-9
+        assert desk.steps("b")[0] > before[1]
+    desk.worker.do("close", "b")
+    told = [again["twin"] for again in desk.again("a")[:-1]]
+    assert told == sorted(told)
+    assert len(told) > 2
+    assert desk.again("a")[-1] == {}
+    desk.run(500)
+    expected = by_run(LONG.replace(changes="99.lr.0.01"), 200)
+    record = desk.records["twin"]
+    assert np.array_equal(record["step"], np.arange(99, 200))
+    assert np.array_equal(record["loss_train"], expected["loss_train"][99:])
+
+
+def test_a_fork_starts_at_what_its_parent_remembers(desk):
+    desk.open("a", LONG)
+    desk.run(500)
+    desk.worker.do("fork", "a", 0, "twin", 150, {"lr": 0.01})
+    assert desk.steps("a") == [200, 100]
+    desk.worker.do("fork", "a", 1, "twin of the twin", 140, {"lr": 0.1})
+    assert desk.steps("a") == [200, 100, 100]
+
+
+def test_a_record_from_elsewhere_is_made_again_in_slices_and_goes_on_once_it_is_played(desk):
+    desk.open("a", LONG, play=False, seen=[149])
+    desk.run(1)
+    assert 0 < desk.again("a")[0]["a0"] < 20
+    desk.run(500)
+    assert desk.steps("a") == [150]
+    assert not desk.records
+    desk.worker.do("play", "a")
+    desk.run(500)
+    assert np.array_equal(desk.records["a0"]["step"], np.arange(150, 200))
+    assert np.array_equal(desk.records["a0"]["loss_train"], by_run(LONG, 200)["loss_train"][150:])
+
+
+def test_a_group_on_hold_stands_still_also_while_it_replays(desk):
+    desk.open("a", LONG, seen=[149])
+    desk.run(2)
+    desk.worker.do("hold", "a", True)
+    before = desk.steps("a")
+    desk.run(20)
+    assert desk.steps("a") == before
+    assert ("finished", "a") not in desk.said
+    desk.worker.do("hold", "a", False)
+    desk.run(500)
+    assert desk.steps("a") == [200]
+    assert desk.said[-1] == ("finished", "a")
+
+
+def test_one_more_catches_up_with_those_that_have_finished(desk):
+    desk.open("a", SMALL)
+    desk.run(500)
+    desk.worker.do("add", "a", "more", SMALL.replace(norm="rms"))
+    desk.run(500)
+    assert desk.steps("a") == [40, 40]
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

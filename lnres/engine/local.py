@@ -48,6 +48,7 @@ class Seen:
     experiment: "Experiment"
     record: Record = field(default_factory=Record)
     asked: dict[str, float] = field(default_factory=dict)
+    replayed: int | None = None  # steps that its worker has made again, until that is where the record ends
     _told: tuple[int, float, tuple[str, str]] = -1, 0.0, (WAITING, "")  # step, time, what was said
 
     @property
@@ -412,9 +413,9 @@ class Lockstep:
 
     def hold(self, unwatched: bool) -> None:
         """Nobody looks: stand still without being paused; somebody looks again: go on."""
-        if self.playing and unwatched != self.held:
+        if unwatched != self.held:
             self.held = unwatched
-            self.process.send("pause" if unwatched else "play", self.key)
+            self.process.send("hold", self.key, unwatched)
 
     def close(self) -> None:
         """The viewer has gone: free the worker."""
@@ -438,6 +439,7 @@ class Lockstep:
         process.send("open", self.key, self._order())
         process.send("pace", self.key, self.speed)
         for index, run in enumerate(self.runs):
+            run.replayed = None
             if run.asked:
                 process.send("change", self.key, index, run.asked)
         if self.playing:
@@ -461,6 +463,12 @@ class Lockstep:
         if run.asked.get(name) == value:
             del run.asked[name]
 
+    def on_replayed(self, again: dict[str, int]) -> None:
+        """These runs make steps again that their records have, so many so far; the others do not."""
+        for run in self.runs:
+            run.replayed = again.get(run.id)
+        self._tell()
+
     def on_finished(self) -> None:
         """All runs have made the steps they were to make."""
         self.playing = False
@@ -480,6 +488,7 @@ class Lockstep:
     async def news(self, seen: int, timeout: float) -> int:
         """Wait until something is newer than ``seen``, at most ``timeout`` seconds; returns the counter."""
         self.watched = time.monotonic()
+        self.hold(False)
         if self.news_count <= seen:
             event = asyncio.Event()
             entry = asyncio.get_running_loop(), event

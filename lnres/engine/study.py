@@ -26,7 +26,7 @@ class Work:
         self.todo = [(name, begin(name, first)) for name in names]
         self.ticks, self.said, self.results = 0, "", {}
         self.goal, self.flushed = math.inf, 0.0
-        self.reached = 0
+        self.reached, self.held = 0, False
 
     def behind(self) -> int | None:
         """0 while there is something to do, else None."""
@@ -53,6 +53,9 @@ class Work:
         self.flushed, results, self.results = now, self.results, {}
         told = {"ticks": self.ticks, "said": self.said, "results": results}
         return [("", json.dumps(told).encode())]
+
+    def replayed(self) -> None:
+        """Nothing is made again in the sight of anybody."""
 
     def checkpoint(self, now: float) -> None:
         """A worker that dies begins the experiment that was on again: there is nothing to save."""

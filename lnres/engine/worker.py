@@ -47,24 +47,27 @@ def joined(frames: list[Frame]) -> Frame:
 class Group:
     """Runs that advance together, step by step: always the one furthest behind is next.
 
-    A run is built when it is to make its first step: one shows something before the others are there.
+    A run is built when it is to make its first step: one shows something before the others are there. Steps
+    that its record has already are made again in the same slices as any others, but not measured.
     """
 
     def __init__(self, order: Order, store: Store):
         self.ids, self.experiments, self.store = order.ids, order.experiments, store
         self.runs: list[Run | None] = [None] * len(order.ids)
-        for k, key in enumerate(order.ids):
-            if saved := store.load(key):
-                self.run(k).restore(*saved)
         self.seen = order.seen or [-1] * len(self.runs)
         self.frames: list[list[Frame]] = [[] for _ in self.runs]
+        self.again, self.told = {}, 0.0
         self.goal = float(self.reached)  # steps that every run may make; infinite while playing
+        self.held = False
         self.pace, self.due = 0.0, 0.0
         self.flushed, self.saved, self.interval = 0.0, time.monotonic(), CHECKPOINT
 
     def run(self, k: int) -> Run:
-        """The k-th run, built if it is not there yet."""
-        self.runs[k] = self.runs[k] or Run(self.experiments[k])
+        """The k-th run, built if it is not there yet, at its last checkpoint if it has one."""
+        if self.runs[k] is None:
+            self.runs[k] = Run(self.experiments[k])
+            if saved := self.store.load(self.ids[k]):
+                self.runs[k].restore(*saved)
         return self.runs[k]
 
     @property
@@ -79,7 +82,7 @@ class Group:
 
     def fork(self, index: int, key: str, step: int, values: dict) -> None:
         """One more run, which equals another up to a step and then goes on with other live knobs."""
-        twin = self.run(index).fork(step, **values)
+        twin = self.run(index).twin(step, **values)
         self.add(key, twin.first, step - 1)
         self.runs[-1] = twin
 
@@ -99,11 +102,11 @@ class Group:
             of_runs[:] = [of_runs[i] for i in order]
 
     def behind(self) -> int | None:
-        """Which run is to step next, None if all have reached the goal."""
+        """Which run is to step next, None if all have reached the goal or nobody looks."""
         todo = [
             (step, k)
             for k, (step, e) in enumerate(zip(self.steps, self.experiments, strict=True))
-            if step < min(self.goal, e.steps)
+            if step < min(self.goal, e.steps) and not self.held
         ]
         return min(todo)[1] if todo else None
 
@@ -132,9 +135,10 @@ class Group:
         if self.tick(k):
             self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
         run = self.run(k)
-        frame = next(run)
-        if run.step - 1 > self.seen[k]:
-            self.frames[k].append(frame)
+        if run.step > self.seen[k]:
+            self.frames[k].append(next(run))
+        else:
+            run.replay()
 
     def flush(self, now: float) -> list[tuple[str, bytes]]:
         """(id, frame) of every run that has something new, at most every FLUSH seconds."""
@@ -146,6 +150,19 @@ class Group:
         ]
         self.frames = [[] for _ in self.runs]
         return out
+
+    def replayed(self) -> dict[str, int] | None:
+        """The steps made so far of every run that makes them again; None where a flush has told it all."""
+        again = {
+            key: run.step
+            for key, run, seen in zip(self.ids, self.runs, self.seen, strict=True)
+            if run and run.step <= seen
+        }
+        now = time.monotonic()
+        if again == self.again or (again.keys() == self.again.keys() and now - self.told < FLUSH):
+            return None
+        self.again, self.told = again, now
+        return again
 
     def checkpoint(self, now: float) -> None:
         """Save every run from time to time; only what has been sent may count as seen, so flush first."""
@@ -182,6 +199,7 @@ class Worker:
                 name, experiment, options = args
                 self.emit("measured", key, pack(MEASURES[name].make(experiment, self.draws, **options), {}))
             elif group := self.groups.get(key):
+                group.held = command == "hold" and args[0]
                 if command == "play":
                     group.goal = math.inf
                 elif command == "pause":
@@ -212,8 +230,10 @@ class Worker:
                 now = time.monotonic()
                 for run, blob in group.flush(now):
                     self.emit("frame", key, run, blob)
-                if group.goal == math.inf and group.behind() is None:
-                    group.goal = 0.0
+                if (again := group.replayed()) is not None:
+                    self.emit("replayed", key, again)
+                if group.goal == math.inf and not group.held and group.behind() is None:
+                    group.goal = float(group.reached)
                     self.emit("finished", key)
                 group.checkpoint(now)
             except Exception as error:

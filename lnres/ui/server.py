@@ -100,6 +100,7 @@ def scene(runs, panels=(), drawn=(), at=None) -> dict:
                 "letter": c.letter,
                 "label": c.label,
                 "depth": c.depth,
+                "steps": run.experiment.steps,
                 "colour": c.colour,
                 "dash": c.dash,
                 "parent": compared.parent(c.index),
@@ -157,7 +158,7 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
             arrays[f"{i}/{name}"] = array
         have["events"] = min(known.get("events", 0), len(record.events))
         runs.append({
-            "id": run.id, "name": run.name, "said": run.said,
+            "id": run.id, "name": run.name, "said": run.said, "replayed": run.replayed,
             "have": have, "events": record.events[have["events"] :],
         })  # fmt: skip
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
