@@ -14,7 +14,7 @@ test: .venv/test browser
 	@echo "Left out: tests marked slow, minutes of one core (make slow)."
 
 # What test leaves out: minutes of one core.
-slow: .venv/test
+slow: .venv/test browser
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/test browser

@@ -1,6 +1,7 @@
 // The player: holds the whole record in the browser, asks for what is new when it has painted, and draws it.
 
 import { draw, mark } from "./draw.js";
+import { Tree } from "./tree.js";
 
 // ---------------------------------------------------------------------------------------------- the wire
 
@@ -39,7 +40,7 @@ const clockOf = (name) =>
   : /^(plane|point)_/.test(name) ? "plane_step"
   : "probe_step";
 
-const MOST_BYTES = 8 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows
+const MOST_BYTES = 4 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows
 const [LEAST_ROWS, FIRST_ROWS] = [256, 32];
 
 /**
@@ -73,7 +74,7 @@ export class Record {
     let rows = mine.rows;
     while (rows < kept.length && kept[rows] < end) rows++;
     if (rows * width > mine.values.length) {
-      const grown = new values.constructor(2 * rows * width);
+      const grown = new values.constructor(Math.ceil(1.5 * rows) * width);
       grown.set(mine.values.subarray(0, mine.rows * width));
       mine.values = grown;
     }
@@ -412,6 +413,7 @@ const PERIOD = 100; // ms between two paints
 const [SLOT, FIRST] = [95, 40]; // ms that a paint may take, and the first one of new runs
 const CHIPS = ["step", "acc_train", "acc_test"]; // what is shown whatever the panels are
 const MOST = 8; // panels
+const LATE = 20; // steps behind the others that are told
 const REPLAYS = [5, 20, 100, 500]; // recorded steps shown per second
 const SPEEDS = [["1 step/s", 1], ["5 steps/s", 5], ["20 steps/s", 20], ["max", 0]];
 const DASHES = { solid: "", dash: "7 4", dot: "1.5 3.5", dashdot: "7 3 1.5 3" };
@@ -474,8 +476,10 @@ export const fetched = (url, tag, attributes) =>
     document.head.append(h(tag, { ...attributes, onload: done, onerror: failed }));
   }));
 
+const left = new Map(); // what pages that were left had been looking at, by the address of their runs
+
 class Player {
-  runs = []; // { id, name, said: [sentence, what could be tried], record }, in the order of the scene
+  runs = []; // { id, name, said: [sentence, what could be tried], replayed, record }, in the order of the scene
   scene = null;
   version = null;
   state = { playing: false, speed: 0, notice: "" };
@@ -483,6 +487,7 @@ class Player {
   hidden = new Set();
   chosen = asked("panels")?.split("-").slice(0, MOST) ?? null; // figures, null for the usual ones
   big = null; // the chart that has all the room
+  bigger = asked("big"); // its figure, while there are no charts yet
   awaiting = /^\d{1,9}$/.test(asked("at") ?? "") ? Number(asked("at")) : null; // the step to look at, once recorded
   loop = [null, null]; // what a replay stays between
   charts = []; // { figure, names, frames, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost }
@@ -495,6 +500,7 @@ class Player {
   constructor(parent, data, refresh) {
     this.data = data;
     this.refresh = refresh;
+    Object.assign(this, left.get(data.live));
     this.build(parent);
     this.connect();
     window.lnres = {
@@ -557,10 +563,11 @@ class Player {
     const fresh = Object.keys(arrays).length > 0;
     this.counts.frames += fresh;
     const known = Object.fromEntries(this.runs.map((run) => [run.id, run.record]));
-    this.runs = header.runs.map(({ id, name, said, have, events }) => {
+    const again = this.runs.map(({ replayed }) => replayed);
+    this.runs = header.runs.map(({ id, name, said, replayed, have, events }) => {
       const record = known[id] ?? new Record();
       record.events.push(...events.slice(record.events.length - have.events));
-      return { id, name, said, record, have };
+      return { id, name, said, replayed, record, have };
     });
     for (const [name, array] of Object.entries(arrays)) {
       const [index, key] = name.split("/");
@@ -568,9 +575,15 @@ class Player {
       this.counts.lost += record.extend(key, array, have[key]);
     }
     for (const { record } of this.runs) record.thin();
+    const changed = ({ id, events }) => known[id] && events.some(({ kind }) => kind === "change");
+    if (header.runs.some(changed)) {
+      clearTimeout(this.settling); // the page writes into its address at which step it was
+      this.settling = setTimeout(() => this.refresh("shown", header.version), 3 * PERIOD);
+    }
     if (this.hasty) header.playing = this.state.playing;
     this.hasty = false;
-    const changed = fresh || header.playing !== this.state.playing;
+    const moved = this.runs.some(({ replayed }, i) => replayed !== again[i]);
+    const different = fresh || moved || header.playing !== this.state.playing;
     this.state = header;
     if (header.scene) this.set(header.scene, header.version);
     this.say(header.notice);
@@ -579,7 +592,7 @@ class Player {
       this.begun = true;
       this.room = FIRST;
       this.hurry(); // the first frame of new runs answers a hand
-    } else if (changed && !header.scene) this.schedule();
+    } else if (different && !header.scene) this.schedule();
     this.ask(); // the server keeps the pace, so what comes next is on its way while this is painted
   }
 
@@ -626,6 +639,7 @@ class Player {
     this.fork.hidden = true;
     this.lay();
     this.chips();
+    this.tree.set(scene.configs.map((config) => ({ ...config, dash: DASHES[config.dash] })));
     this.size();
   }
 
@@ -764,8 +778,9 @@ class Player {
       this.forked.step, h("button", { type: "submit" }, "Go"),
     );
     this.legend = h("div", { class: "lnres-chips" });
+    this.tree = new Tree((step) => this.look(step));
     this.grid = h("div", { class: "lnres-grid" });
-    this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.fork, this.legend, this.grid);
+    this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.fork, this.legend, this.tree.node, this.grid);
     // A button that was clicked with the mouse gives the keyboard back to the player.
     this.root.onpointerup = ({ target }) => setTimeout(() => target.closest("button")?.blur());
     parent.append(this.root);
@@ -801,8 +816,10 @@ class Player {
       chart.frames = JSON.stringify(figures[figure].data).includes('"frame"');
       this.caption(chart);
     });
+    const before = this.names;
     this.names = [...new Set([...CHIPS, ...this.charts.flatMap(({ names }) => names)])];
-    if (this.laid === undefined) this.big = this.charts.find(({ figure }) => figure === asked("big")) ?? null;
+    if (this.awaited && this.names.some((name) => !before.includes(name))) this.tell("wake");
+    if (this.laid === undefined) this.big = this.charts.find(({ figure }) => figure === this.bigger) ?? null;
     this.laid = names;
     for (const chart of this.charts) {
       chart.panel.classList.toggle("lnres-behind", this.big !== null && this.big !== chart);
@@ -890,16 +907,18 @@ class Player {
   }
 
   chips() {
-    this.cards = this.scene.configs.map(({ letter, label, colour, dash, parent }, i) => {
+    this.cards = this.scene.configs.map(({ letter, label, colour, dash, parent, steps }, i) => {
       const stroke = { stroke: colour, "stroke-width": 3, "stroke-dasharray": DASHES[dash] };
       const line = h("line", { x1: 1, x2: 33, y1: 5, y2: 5, ...stroke });
       const card = {
+        from: parent ? `fork of ${"ABCD"[parent[0]]} at ${parent[1]}` : "",
+        steps,
+        note: h("small"),
         train: h("b"),
         test: h("b"),
         sentence: h("p", { "aria-live": "polite" }),
         attempt: h("button", { class: "lnres-try", type: "button", onclick: () => this.attempt(i) }),
       };
-      const from = parent && `fork of ${"ABCD"[parent[0]]} at ${parent[1]}`;
       const title = `Show or hide ${letter} (${i + 1})`;
       const pressed = { "aria-label": title, "aria-pressed": String(!this.hidden.has(i)) };
       card.node = h(
@@ -907,8 +926,7 @@ class Player {
         h(
           "button", { type: "button", title, ...pressed, onclick: () => this.show(i) },
           h("b", {}, letter), drawing("0 0 34 10", line),
-          h("span", { class: "lnres-name", title: label }, label),
-          ...(from ? [h("small", {}, from)] : []),
+          h("span", { class: "lnres-name", title: label }, label), card.note,
         ),
         h(
           "div", { class: "lnres-accuracy" },
@@ -948,8 +966,14 @@ class Player {
     this.live.disabled = this.at === null;
     const speak = performance.now() - (this.spoken ?? 0) > 2000; // a screen reader must be able to finish
     const records = this.runs.map((run) => run.record);
+    const reached = this.runs.map(({ replayed, record }) => replayed ?? record.lastStep);
+    if (this.cards) this.tree.draw(reached, end, step, this.hidden);
     this.cards?.forEach((card, i) => {
       const { record } = this.runs[i];
+      const goal = Math.min(end, card.steps - 1);
+      const late = reached[i] < goal - LATE;
+      const note = late ? `catching up: ${Math.max(0, reached[i])} of ${goal}` : card.from;
+      if (card.note.textContent !== note) card.note.textContent = note;
       const accuracy = (ref, recent) =>
         percent(arrayOf({ ref, run: i, at: "frame", over: "mean", recent }, records, step)[0]);
       card.train.textContent = accuracy("acc_train", 10); // one minibatch may be two examples
@@ -980,6 +1004,7 @@ class Player {
     const columns = narrow || count < 2 ? 1 : count > 4 && this.grid.clientWidth > 900 ? 3 : 2;
     const rows = Math.ceil(count / columns);
     this.grid.style.setProperty("--columns", columns);
+    this.tree.width = this.grid.clientWidth;
     const room = (window.innerHeight - top - 18 - 10 * (rows - 1)) / rows;
     this.grid.style.setProperty("--panel", `${narrow && !this.big ? 260 : Math.max(210, Math.floor(room))}px`);
     for (const chart of this.charts) {
@@ -1195,7 +1220,7 @@ class Player {
 
   told() {
     const runs = this.runs.map(({ id, name, record }, i) => ({
-      id, name, shown: !this.hidden.has(i), step: record.lastStep, rows: record.have,
+      id, name, shown: !this.hidden.has(i), step: record.lastStep, rows: record.have, events: record.events,
     }));
     const { playing, speed } = this.state;
     const panels = this.charts.map(({ figure }) => figure);
@@ -1204,8 +1229,11 @@ class Player {
 
   close() {
     this.closed = true;
+    const { runs, chosen, hidden, loop } = this;
+    left.set(this.data.live, { runs, chosen, hidden, loop, awaiting: this.at ?? this.awaiting, bigger: this.big?.figure ?? null });
     this.stop();
     clearTimeout(this.writing);
+    clearTimeout(this.settling);
     clearTimeout(this.retry);
     this.socket.close();
     this.watch.disconnect();

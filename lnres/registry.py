@@ -71,6 +71,11 @@ class Registry:
         self._choices[name] = Choice(name, label, formula, about, paper, make)
         self._unlisted |= set() if listed else {name}
 
+    def drop(self, name: str) -> None:
+        """Forget a choice, if it is there."""
+        self._choices.pop(name, None)
+        self._unlisted.discard(name)
+
     def __getitem__(self, name: str) -> Choice:
         try:
             return self._choices[name]

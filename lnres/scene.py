@@ -1,6 +1,7 @@
 """A scene is what is compared: one to four experiments, and the link that says the same."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,15 @@ SHARED = {
 }  # fmt: skip
 """What configurations share as long as none of these fields differs."""
 
+CONTRASTS = {
+    "norm": (), "placement": (), "residual": (), "depth": (2, 1 / 2, 4), "lr": (3, 1 / 3),
+    "batch": (1 / 8, 8), "init": (), "optimizer": (), "activation": (), "width": (2, 1 / 2, 4),
+    "model": (), "data": (),
+}  # fmt: skip
+"""Fields that may be the one thing in which configurations differ; by which factors, if they are numbers."""
+IDLE = {"placement": ("norm", "none")}
+"""Fields that change nothing where another has this value."""
+
 
 @dataclass
 class Scene:
@@ -27,6 +37,20 @@ class Scene:
 
     experiments: list[Experiment]
     apart: set[str] = field(default_factory=lambda: set(DIALS))
+
+    @classmethod
+    def contrast(cls, e: Experiment, name: str) -> "Scene":
+        """An experiment and up to three more that equal it but for one field; alone where none can be."""
+        told, value = FIELDS[name].metadata, getattr(e, name)
+        if IDLE.get(name) in vars(e).items():
+            return cls([e])
+        scaled = [float(f"{value * factor:.3g}") for factor in CONTRASTS[name]]
+        others = [e]
+        for other in told.get("registry") or map(type(value), scaled):
+            with suppress(ValueError):  # not everything goes together, or can be afforded
+                others.append(e.replace(**{name: other}).affordable())
+        different = list(dict.fromkeys(others))[:MOST]
+        return cls(different, set(DIALS) | {name})
 
     @classmethod
     def parse(cls, link: str) -> "Scene":
@@ -78,6 +102,11 @@ class Scene:
         """The labels of the fields in which the configurations differ."""
         first, *others = self.experiments
         return [FIELDS[name].metadata["label"] for name in first.differing(*others)]
+
+    def origin(self, i: int) -> str:
+        """Where the i-th comes from, as people say it; nothing where it is no fork."""
+        parent = self.parent(i)
+        return f"fork of {LETTERS[parent[0]]} at step {parent[1]:,}" if parent else ""
 
     def parent(self, i: int) -> tuple[int, int] | None:
         """(configuration, step) that the i-th is a fork of: the one it shares the longest past with."""

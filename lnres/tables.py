@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,14 @@ class Own:
         if folder and not (path := folder / f"{self.name}.safetensors").exists():
             path.write_bytes(self.tobytes())
         return self.name
+
+
+def forget(names: Iterable[str], folder: Path | None = None) -> None:
+    """Enrolled tables are needed no longer, nor what they left in a folder; other names are left alone."""
+    for name in filter(NAME.fullmatch, names):
+        DATA.drop(name)
+        if folder:
+            (folder / f"{name}.safetensors").unlink(missing_ok=True)
 
 
 def recall(name: str, folder: Path) -> None:

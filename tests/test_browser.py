@@ -448,9 +448,9 @@ HOURS = """async () => {
 }"""
 
 
-def test_a_page_left_open_for_hours_keeps_a_coarser_past_in_little_memory(quick):
-    told = quick.evaluate(HOURS)
-    assert told["most"] < 2.5 * 8 * 2**20
+def test_a_page_left_open_for_hours_keeps_a_coarser_past_in_little_memory(lab):
+    told = lab.evaluate(HOURS)
+    assert told["most"] < 2.5 * 4 * 2**20
     assert told["lost"] == 7  # and the next pull asks for them
     assert told["have"] == {"step": 60_000, "loss_train": 60_000, "events": 0} | dict.fromkeys(
         ("probe_step", "grad_norm", "cosine"), 6000
@@ -518,6 +518,42 @@ def test_a_fork_goes_on_from_the_step_looked_at_beside_the_old_one(visit):
     assert not np.array_equal(old[21:60], new[21:60])
     gapless(page, 2)
     assert stats(page)["lost"] == 0
+    tree = page.get_by_role("group", name="Forks. C leaves B at step 20")
+    tree.get_by_role("button").click()
+    assert state(page)["at"] == 20
+
+
+# The address has the very step at which the learning rate of each network changed.
+CHANGED = """() => {
+  const steps = lnres.state().runs.map(({ events }) => events.find(({ kind }) => kind === 'change')?.step);
+  const said = [...new Set(steps)].map((step) => `${step}.lr.0.1`).join('~');
+  return location.search.includes(`changes=${said}`);
+}"""
+
+
+def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
+    page = visit(f"{LONG}&panels=loss-cosine&big=cosine")
+    page.get_by_role("slider", name="learning rate").press("ArrowRight")
+    wait(page, CHANGED)
+    wait(page, "() => lnres.state().step >= 60")
+    page.get_by_label("Step looked at").fill("25")
+    page.get_by_role("button", name="Show or hide B").click()
+    wait(page, "() => location.search.includes('at=25')")
+    before, link = state(page), page.url
+    page.get_by_role("link", name="Lessons").click()
+    page.locator(".lnres-chip").first.wait_for(state="detached")
+    until(lambda: busy(app) < 3)
+    page.get_by_role("link", name="Lab").click()
+    wait(page, "(step) => lnres.state().at === 25 && lnres.state().step > step + 20", before["step"])
+    after = state(page)
+    assert [after[name] for name in ("playing", "panels")] == [True, ["loss", "cosine"]]
+    assert [[run["id"], run["shown"]] for run in after["runs"]] == [
+        [run["id"], run["shown"]] for run in before["runs"]
+    ]
+    assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
+    wait(page, "(link) => location.href === link", link)
+    assert page.get_by_role("slider", name="learning rate").get_attribute("aria-valuetext") == "0.1"
+    gapless(page)
 
 
 def test_what_the_verdict_suggests_is_tried_at_a_click(visit):

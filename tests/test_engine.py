@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from lnres import train
+from lnres.data import DATA
 from lnres.engine import local, worker
-from lnres.engine.local import Engine, Lockstep
+from lnres.engine.local import MOST_TABLES, Engine, Lockstep
 from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
 from lnres.record import Record, unpack
 from lnres.scene import MOST
+from lnres.tables import read_csv
 from lnres.train import Run, probe
 from lnres.verdict import WAITING, verdict
 
@@ -792,6 +794,47 @@ def test_a_closed_group_leaves_the_worker_idle_and_nothing_on_disk(engine, locks
     until(group, idle, watch=False)
     assert group.token not in engine.groups
     assert not engine.store.path(group.runs[0].id).exists()
+
+
+def table(shift=0.0):
+    return read_csv(("x,kind\n" + "".join(f"{i + shift},{'ab'[i % 2]}\n" for i in range(40))).encode())
+
+
+def test_a_table_goes_with_the_last_who_trains_on_it(engine, lockstep):
+    first, second = lockstep(SMALL, play=False), lockstep(SMALL, play=False)
+    name = first.bring(table())
+    file = engine.store.folder / f"{name}.safetensors"
+    for group in (first, second):
+        group.set([SMALL.replace(data=name)])
+        until(group, lambda group=group: group.runs[0].record.last_step > 3)
+    first.set([SMALL], play=False)
+    first.close()
+    assert name in DATA
+    assert file.exists()
+    second.close()
+    assert name not in DATA
+    assert not file.exists()
+    with pytest.raises(ValueError, match=f"data='{name}': choose one of"):
+        SMALL.replace(data=name)
+    again = lockstep(SMALL, play=False)
+    again.set([SMALL.replace(data=again.bring(table()))])
+    until(again, lambda: again.runs[0].record.last_step > 3)
+
+
+def test_a_viewer_brings_so_many_tables_and_no_more(lockstep):
+    group = lockstep(SMALL, play=False)
+    for shift in range(MOST_TABLES):
+        group.bring(table(shift))
+    group.bring(table())
+    with pytest.raises(ValueError, match="8 tables already, which is the limit"):
+        group.bring(table(0.5))
+
+
+def test_a_viewer_has_so_many_runs_and_no_more(lockstep):
+    group = lockstep(SMALL, play=False)
+    with pytest.raises(ValueError, match="here are 5 configurations; up to 4 can be compared"):
+        group.set([SMALL] * 5)
+    assert len(group.runs) == 1
 
 
 def test_the_engine_is_started_once_and_finds_groups_by_token(engine, lockstep, monkeypatch):

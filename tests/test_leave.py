@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from browser_app import OFFLINE
+from damage import damaged
 
 from lnres.experiment import Experiment
 from lnres.export import FORMATS
@@ -14,6 +15,7 @@ from lnres.export.report import report
 from lnres.export.tables import experiment_of, from_csv, from_json, to_csv, to_json
 from lnres.record import CLOCKS, Record
 from lnres.scene import Scene
+from lnres.tables import read_csv
 from lnres.train import Run
 
 E = Experiment(depth=2, width=8, batch=8, seeds=2, seed=5, steps=60)
@@ -94,35 +96,13 @@ def test_a_wrong_configuration_is_told_problem_by_problem():
 # ------------------------------------------------------------------------------------------- damaged files
 
 
-def damaged(blob: bytes, rng: random.Random) -> bytes:
-    """A file with some of it gone, doubled, swapped or overwritten; mostly in its first part."""
-    data = bytearray(blob)
-    for _ in range(rng.choice((1, 1, 3, 20))):
-        at = rng.randrange(min(len(data), rng.choice((40, 2000, len(data)))) or 1)
-        size = rng.choice((1, 1, 8, 100, len(data)))
-        match rng.randrange(5):
-            case 0:
-                del data[at : at + size]
-            case 1:
-                data[at:at] = data[at : at + size]
-            case 2:
-                data[at : at + 1] = rng.randbytes(1)
-            case 3:
-                data[at : at + 1] = rng.choice(
-                    (b"0", b"9", b"-", b'"', b",", b"\n", b"{", b"[", b"null", b"nan")
-                )
-            case _:
-                data[at : at + size] = bytes(reversed(data[at : at + size]))
-        if not data:
-            break
-    return bytes(data)
-
-
 READ = {
     "record": (Record.tobytes, lambda blob: as_seen(Record.parse(blob))),
     "csv": (lambda record: to_csv([record]).encode(), lambda blob: list(map(drawn, from_csv(blob).values()))),
     "json": (lambda record: to_json(Scene([experiment_of(record)])).encode(), from_json),
+    "table": (lambda record: TABLE.encode(), lambda blob: read_csv(blob).tobytes()),
 }
+TABLE = "size,mass,kind\n" + "".join(f"{i % 7},{i * i / 10},{'ab'[i % 2]}\n" for i in range(40))
 
 
 def as_seen(record: Record) -> None:
@@ -162,6 +142,16 @@ def test_a_report_says_what_differs_and_embeds_all_it_needs(records):
     assert "Different: norm, activation, learning rate" in page
     assert "http://" not in page.partition("<script>")[0]
     assert "<code>?norm=layer~none" in page
+
+
+def test_a_report_says_what_is_a_fork_of_what():
+    records = []
+    for changes in ("", "3.lr.0.01"):
+        run = Run(Experiment(depth=1, width=4, batch=4, seeds=1, changes=changes))
+        records.append(Record({"experiment": run.first.link()}))
+        for _ in range(5):
+            records[-1].extend(*next(run))
+    assert report(records).count("(fork of A at step 3)") == 1
 
 
 def test_nobody_can_write_into_a_report():

@@ -1,10 +1,13 @@
 """Every page opens, says what it compares, and answers a wrong link with a sentence."""
 
+import random
 import time
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from damage import link
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import REFUSED
@@ -94,6 +97,17 @@ def test_every_question_opens(name):
     assert Scene.read(dict(pair.split("=") for pair in SCENES[name].make.split("&")))[0].experiments == shown(
         page
     )
+
+
+def test_one_thing_is_changed_and_the_first_network_goes_on():
+    page = opened(depth="2", width="8", seeds="1", steps="100000")
+    reach(5)
+    before = runs().runs[0].id
+    page.menu_button(key="contrast").click("lr").run()
+    assert [e.lr for e in shown(page)] == [0.05, 0.15, 0.0167]
+    assert runs().runs[0].id == before
+    assert page.markdown[0].value.endswith(":blue-badge[differs] learning rate")
+    assert page.query_params["lr"] == "0.05~0.15~0.0167"
 
 
 def test_the_link_opens_what_it_says():
@@ -399,18 +413,31 @@ def test_the_link_is_the_scene(shared, own):
     assert read.query() == query
 
 
-ANYTHING = st.text(max_size=12) | st.sampled_from(
-    ["1e999", "-1", "nan", "~", "~~~~~~", "1~2", "layer~", "\0", "0x1"]
-)
+LINKS = [link(random.Random(seed)) for seed in range(2000)]
 
 
-@given(st.dictionaries(st.sampled_from([*FIELDS, "scene"]) | st.text(max_size=6), ANYTHING, max_size=6))
-@settings(deadline=None)
-def test_a_damaged_link_gives_a_scene_and_sentences(query):
-    scene, complaints = Scene.read(query)
-    assert 1 <= len(scene.experiments) <= MOST
-    assert all(len(said.splitlines()) == 1 for said in complaints)
-    assert Scene.read(scene.query()) == (Scene(scene.experiments, scene.apart & named(scene)), [])
+def test_two_thousand_damaged_links_give_scenes_and_sentences():
+    wrong = 0
+    for query in LINKS:
+        scene, complaints = Scene.read(dict(parse_qsl(query, keep_blank_values=True)))
+        wrong += bool(complaints)
+        assert 1 <= len(scene.experiments) <= MOST
+        assert all(len(said.splitlines()) == 1 and len(said) > 10 for said in complaints), query
+        assert all(e.label() for e in scene.experiments)
+        assert Scene.read(scene.query()) == (Scene(scene.experiments, scene.apart & named(scene)), [])
+    assert 1000 < wrong < 2000
+
+
+@pytest.mark.parametrize("seed", range(0, 2000, 200))
+def test_a_page_with_a_damaged_link_works(seed):
+    query = dict(parse_qsl(LINKS[seed], keep_blank_values=True))
+    page = opened(**query)
+    assert not page.exception
+    assert bool(complaints(page)) >= bool(Scene.read(query)[1])
+    page.selectbox(key="chosen").set_value("norms").run()
+    assert not page.exception
+    assert not page.warning
+    assert len(shown(page)) == MOST
 
 
 def named(scene) -> set[str]:

@@ -359,6 +359,21 @@ def test_buttons_reach_the_worker(talk, lockstep, orders, command):
     assert told == (["close", "open", "pace", "step"] if command == "reset" else [command])
 
 
+def test_a_pull_that_waits_is_answered_when_the_player_wants_more(talk, lockstep):
+    asked(talk)
+    before = lockstep.news_count
+    talk.send('{"do": "wake"}')
+    asked(talk, version=lockstep.version)
+    assert lockstep.news_count == before + 1
+
+
+def test_the_player_is_told_how_far_a_run_is_that_makes_its_past_again(talk, lockstep):
+    _, second = lockstep.runs
+    for again in ({second.id: 40}, {}):
+        lockstep.on_replayed(again)
+        assert [run["replayed"] for run in asked(talk)[1]["runs"]] == [None, again.get(second.id)]
+
+
 def test_a_fork_is_asked_for_at_a_step(talk, lockstep, orders):
     talk.send('{"do": "fork", "value": {"run": 1, "step": 0, "knob": "lr", "to": 0.01}}')
     _, told = asked(talk)

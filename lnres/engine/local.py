@@ -9,7 +9,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and worker
     from lnres.engine.study import Study
     from lnres.engine.worker import Order
     from lnres.experiment import Experiment
+    from lnres.tables import Own
 
 UNWATCHED = 3.0
 """Seconds without a viewer after which a group holds still; it goes on with the next one."""
@@ -34,6 +35,8 @@ READING = 0.4
 """Seconds for which a sentence stands."""
 MEASURE_PATIENCE = 30.0
 """Seconds after which whoever waits for a measure is told that there is none."""
+MOST_TABLES = 8
+"""Tables of one's own that a viewer may bring."""
 
 
 @dataclass
@@ -201,6 +204,15 @@ class Engine:
                     asked.process = fresh
                     fresh.send("measure", key, *asked.what)
 
+    def forget(self, tables: set[str]) -> None:
+        """Tables that somebody had brought go with the last who trained on them."""
+        from lnres.tables import forget
+
+        if gone := tables.difference(*(group.tables for group in self.groups.values())):
+            forget(gone, self.store.folder)
+            for process in self.processes:
+                process.send("forget", "", gone)
+
     def stop(self) -> None:
         """End all workers."""
         self._running = False
@@ -233,6 +245,7 @@ class Lockstep:
         self.at: int | None = None  # the step to look at first, None for the latest
         self.watched, self.held = time.monotonic(), False
         self.process = engine.place()
+        self.tables: set[str] = set()  # brought or trained on, and needed for as long as the viewer stays
         self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         with engine.lock:
             engine.groups[self.token] = self
@@ -241,6 +254,16 @@ class Lockstep:
         """Train these from their first step; ``ValueError`` if one costs too much."""
         self._open([Record({"experiment": e.link()}) for e in experiments], experiments, play)
 
+    def bring(self, table: "Own") -> str:
+        """Make a table a row of DATA for as long as somebody trains on it; returns its name there."""
+        with self.engine.lock:
+            if len(self.tables | {table.name}) > MOST_TABLES:
+                raise ValueError(
+                    f"here are {MOST_TABLES} tables already, which is the limit; reload the page first"
+                )
+            self.tables.add(name := table.enrol(self.engine.store.folder))
+        return name
+
     def load(self, records: Sequence[Record]) -> None:
         """Show what was recorded elsewhere, paused at its end; played, it goes on from there."""
         from lnres.export.tables import experiment_of
@@ -248,9 +271,14 @@ class Lockstep:
         self._open(records, [experiment_of(record) for record in records], play=False)
 
     def _open(self, records: Sequence[Record], experiments: "Sequence[Experiment]", play: bool) -> None:
+        from lnres.scene import MOST
+
+        if len(experiments) > MOST:
+            raise ValueError(f"here are {len(experiments)} configurations; up to {MOST} can be compared")
         experiments = [experiment.affordable() for experiment in experiments]
         with self.engine.lock:
             self._close()
+            self._keep(experiments)
             self.key = f"g{next(self._keys)}"
             self.runs = [
                 Seen(f"{self.key}-{i}", "", experiment, record)
@@ -263,7 +291,13 @@ class Lockstep:
             self.process.send("pace", self.key, self.speed)
             seen = any(run.record.last_step >= 0 for run in self.runs)
             self.process.send("play" if play else "pause" if seen else "step", self.key)
-            self._tell()
+            self.wake()
+
+    def _keep(self, experiments: "Iterable[Experiment]") -> None:
+        """The tables of these experiments may be needed for as long as this viewer stays."""
+        from lnres.tables import NAME
+
+        self.tables |= set(filter(NAME.fullmatch, (experiment.data for experiment in experiments)))
 
     def become(self, experiments: "Sequence[Experiment]", seen: "Sequence[Experiment]" = ()) -> None:
         """Show these: go on where only live knobs, order or number differ, else train from the first step.
@@ -321,7 +355,7 @@ class Lockstep:
         if view != (self.panels, self.drawn, self.at):
             self.panels, self.drawn, self.at = view
             self.version += 1
-            self._tell()
+            self.wake()
 
     def play(self) -> None:
         """Train on until paused or finished."""
@@ -389,6 +423,7 @@ class Lockstep:
 
     def _more(self, experiment: "Experiment", record: Record) -> Seen:
         record.header["experiment"] = experiment.link()
+        self._keep([experiment])
         self.runs.append(Seen(f"{self.key}-more{next(self._keys)}", "", experiment, record))
         self._name()
         self.version += 1
@@ -422,6 +457,7 @@ class Lockstep:
         with self.engine.lock:
             self._close()
             self.engine.groups.pop(self.token, None)
+            self.engine.forget(self.tables)
 
     def _close(self) -> None:
         if self.key:
@@ -430,7 +466,7 @@ class Lockstep:
     def _send(self, command: str, *args) -> None:
         self.watched, self.held = time.monotonic(), False
         self.process.send(command, self.key, *args)
-        self._tell()
+        self.wake()
 
     def revive(self, process: Process) -> None:
         """Go on in another worker from the last checkpoints; the record keeps all it has."""
@@ -444,7 +480,7 @@ class Lockstep:
                 process.send("change", self.key, index, run.asked)
         if self.playing:
             process.send("play", self.key)
-        self._tell()
+        self.wake()
 
     def on_frame(self, run_id: str, blob: bytes) -> None:
         """A run has made steps."""
@@ -455,7 +491,7 @@ class Lockstep:
                 for event in header["events"]:
                     if event["kind"] == "change":
                         self._changed(run, event["step"], event["name"], event["value"])
-        self._tell()
+        self.wake()
 
     def _changed(self, run: Seen, step: int, name: str, value) -> None:
         run.experiment = run.experiment.change(step, **{name: value})
@@ -467,19 +503,20 @@ class Lockstep:
         """These runs make steps again that their records have, so many so far; the others do not."""
         for run in self.runs:
             run.replayed = again.get(run.id)
-        self._tell()
+        self.wake()
 
     def on_finished(self) -> None:
         """All runs have made the steps they were to make."""
         self.playing = False
-        self._tell()
+        self.wake()
 
     def on_failed(self, why: str) -> None:
         """The worker could not go on with these runs."""
         self.playing, self.notice = False, why
-        self._tell()
+        self.wake()
 
-    def _tell(self) -> None:
+    def wake(self) -> None:
+        """Something is new: whoever waits for news has it at once."""
         self.news_count += 1
         for loop, event in list(self._waiting):
             with contextlib.suppress(RuntimeError):  # a loop that has closed meanwhile

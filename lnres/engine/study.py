@@ -72,6 +72,7 @@ class Study:
         self.ticks, self.before, self.said, self.notice = 0, 0, "", ""
         self.results: dict[str, dict] = {}
         self.watched, self.held = time.monotonic(), False
+        self.tables: set[str] = set()
         with engine.lock:
             engine.groups[self.token] = self
 

@@ -15,7 +15,7 @@ from lnres.engine.study import Work
 from lnres.experiment import Experiment
 from lnres.measures import MEASURES
 from lnres.record import Frame, pack
-from lnres.tables import recall
+from lnres.tables import forget, recall
 from lnres.train import Run, one_thread
 
 SLICE = 0.02
@@ -186,7 +186,9 @@ class Worker:
     def do(self, command: str, key: str, *args) -> None:
         """Carry out a command, from ``open`` to ``measure``; what fails is told."""
         try:
-            if command == "open":
+            if command == "forget":
+                forget(*args)
+            elif command == "open":
                 for experiment in args[0].experiments:
                     recall(experiment.data, self.store.folder)
                 self.groups[key] = Group(args[0], self.store)

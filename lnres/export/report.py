@@ -45,7 +45,10 @@ def report(records: Sequence[Record]) -> str:
     return PAGE.get_template("report.html.jinja").render(
         title=" · ".join(f"{c.letter} {c.label}" for c in configs),
         about=f"{steps:,} steps. {shared} {differ}",
-        runs=[{"config": c, "sentence": sentence(r)} for c, r in zip(configs, records, strict=True)],
+        runs=[
+            {"config": c, "origin": scene.origin(c.index), "sentence": sentence(r)}
+            for c, r in zip(configs, records, strict=True)
+        ],
         specs=specs,
         labels={name: FIGURES[name].label for name in specs},
         settings=list(_settings(scene.experiments)),

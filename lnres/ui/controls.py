@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import inf
 
 import streamlit as st
 
@@ -9,7 +10,7 @@ from lnres.engine.local import Seen
 from lnres.experiment import DIALS, FIELDS, Experiment, text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
-from lnres.scene import LETTERS, MOST, Scene
+from lnres.scene import CONTRASTS, LETTERS, MOST, Scene
 from lnres.ui.explain import explain
 
 VIEW = "panels", "big", "at"  # what an address says of the view: it is the player's own
@@ -78,17 +79,41 @@ def widget(name: str, key: str, value, *, bare: bool = False):
     )
 
 
+def _compared(scene: Scene) -> list[str]:
+    """The fields beside the dials that are set one by one."""
+    return [name for name in SETTINGS if name in scene.apart - set(DIALS)]
+
+
 def _start(scene: Scene) -> None:
     """Let the widgets show a scene: their state is rebuilt from it."""
     for key in [key for key in st.session_state if str(key).startswith("knob/")]:
         del st.session_state[key]
     st.session_state.scene = scene
-    st.session_state.compared = [name for name in SETTINGS if name in scene.apart - set(DIALS)]
+    st.session_state.compared = _compared(scene)
 
 
 def _choose() -> None:
-    if chosen := st.session_state.get("chosen"):
+    st.session_state.question = chosen = st.session_state.get("chosen")
+    if chosen:
         _start(Scene.read(dict(pair.split("=") for pair in SCENES[chosen].make.split("&")))[0])
+
+
+def _contrast() -> None:
+    """The first configuration as it is now, and others that differ from it in one thing."""
+    st.session_state.locked = set()
+    _start(Scene.contrast(st.session_state.scene.experiments[0].at(inf), st.session_state.contrast))
+
+
+def _contrasted(e: Experiment) -> dict[str, str]:
+    """What could be the one thing that differs from an experiment, and what it would be."""
+    told = {}
+    for name in CONTRASTS:
+        _, *others = Scene.contrast(e, name).experiments
+        if others:
+            label, registry = (FIELDS[name].metadata.get(key) for key in ("label", "registry"))
+            values = [getattr(other, name) for other in others]
+            told[name] = f"{label}: {', '.join(registry[v].label if registry else text(v) for v in values)}"
+    return told
 
 
 def show(experiments: list[Experiment]) -> None:
@@ -182,9 +207,17 @@ def controls() -> Scene:
     first = (free or scene.experiments)[0]
     values = [{} for _ in scene.experiments]
 
+    # Streamlit forgets a control while another page is open.
+    st.session_state.setdefault("chosen", st.session_state.get("question"))
     st.selectbox(
         "Question", list(SCENES), format_func=lambda n: SCENES[n].label, key="chosen", index=None,
         placeholder="Choose a question ...", on_change=_choose, label_visibility="collapsed",
+    )  # fmt: skip
+    contrasts = _contrasted(first.at(inf))
+    st.menu_button(
+        "Change exactly one thing", list(contrasts), key="contrast", format_func=contrasts.get,
+        width="stretch", on_click=_contrast,
+        help="A stays as it is; the others equal it but for what you choose",
     )  # fmt: skip
     explain()
     apart = [name for name in SETTINGS if name in scene.apart]
@@ -220,6 +253,7 @@ def controls() -> Scene:
     more = st.expander("More settings", key="more", on_change="rerun")
     if more.open:  # two dozen widgets would double the time of every rerun
         with more:
+            st.session_state.setdefault("compared", _compared(scene))
             st.multiselect(
                 "Set one by one", [n for n in SETTINGS if n not in DIALS],
                 format_func=lambda n: FIELDS[n].metadata["label"], key="compared", on_change=_set_apart,

@@ -68,7 +68,7 @@ READERS = Registry("file")
 @READERS.add("csv", "table of features and a label column")
 def _csv(raw: list[bytes], lockstep: Lockstep) -> None:
     """Data: all configurations train on it."""
-    name = read_csv(raw[-1], st.session_state.get("label", "")).enrol(lockstep.engine.store.folder)
+    name = lockstep.bring(read_csv(raw[-1], st.session_state.get("label", "")))
     there = DATA[name].make.train
     chosen = st.session_state.scene.experiments
     show([e.replace(data=name, view="auto", batch=min(e.batch, there), changes="") for e in chosen])

@@ -31,7 +31,8 @@ ASSETS = Path(__file__).parents[2] / "assets"
 SCRIPT, STYLE = "text/javascript", "text/css"
 FILES = {
     "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE, "draw.js": SCRIPT,
-    "lessons.js": SCRIPT, "lessons.css": STYLE, "blocks.js": SCRIPT, "plotly.min.js": SCRIPT,
+    "tree.js": SCRIPT, "lessons.js": SCRIPT, "lessons.css": STYLE, "blocks.js": SCRIPT,
+    "plotly.min.js": SCRIPT,
 }  # fmt: skip
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
@@ -267,6 +268,7 @@ COMMANDS = {
     "change": _change,
     "attempt": _attempt,
     "judge": _judge,
+    "wake": lambda lockstep, _: lockstep.wake(),
 }
 
 
