@@ -84,7 +84,7 @@ function ask(parent, data, tell) {
   const guess = { lesson: data.lesson, option: null, curve: null };
   states.set(parent, guess);
   const { sketch, options } = data;
-  const to = scales(sketch);
+  const to = scales(sketch ?? { low: 0, high: 1, end: 1 });
   const path = (y) => `M${y.map((v, i) => `${to.x(options[0].x[i]).toFixed(1)} ${to.y(v).toFixed(1)}`).join("L")}`;
   const tick = (v) =>
     sketch.log ? `10${String(Math.round(Math.log10(v))).replace(/[-\d]/g, (c) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(c)])}`
@@ -93,7 +93,7 @@ function ask(parent, data, tell) {
   const drawn = h("path", { class: "lesson-guess", d: "" });
   const hint = text((WIDE + EDGE.left) / 2, HIGH / 2, "choose, or draw your guess here");
   hint.classList.add("lesson-hint");
-  const chart = h(
+  const chart = sketch && h(
     "svg",
     { viewBox: `0 0 ${WIDE} ${HIGH}`, class: "lesson-sketch marks", role: "img", "aria-label": `Your guess: ${sketch.about}` },
     ...to.ticks.flatMap((v) => [
@@ -107,9 +107,9 @@ function ask(parent, data, tell) {
     "button", { type: "button", class: "lesson-go", disabled: true, onclick: () => tell("guess", guess) },
     "Guess first, then play",
   );
-  const choose = (i, curve = options[i].y) => {
+  const choose = (i, curve = options[i].y ?? []) => {
     Object.assign(guess, { option: i, curve });
-    drawn.setAttribute("d", path(curve));
+    if (sketch) drawn.setAttribute("d", path(curve));
     hint.remove();
     buttons.forEach((button, k) => button.setAttribute("aria-checked", String(k === i)));
     buttons.forEach((button, k) => button.setAttribute("tabindex", k === i ? 0 : -1));
@@ -156,15 +156,17 @@ function ask(parent, data, tell) {
     last = here;
     choose(nearest(curve), curve);
   };
-  chart.onpointerdown = (event) => {
-    chart.setPointerCapture(event.pointerId);
-    last = null;
-    draw(event);
-  };
-  chart.onpointermove = (event) => event.buttons && draw(event);
+  if (sketch) {
+    chart.onpointerdown = (event) => {
+      chart.setPointerCapture(event.pointerId);
+      last = null;
+      draw(event);
+    };
+    chart.onpointermove = (event) => event.buttons && draw(event);
+  }
   const group = h("div", { role: "radiogroup", "aria-label": "Your guess", class: "lesson-options" }, ...buttons);
-  const figure = h("figure", {}, h("figcaption", {}, sketch.about), chart);
-  parent.replaceChildren(h("section", { class: "lesson lesson-ask" }, h("div", {}, group, go), figure));
+  const figure = sketch ? [h("figure", {}, h("figcaption", {}, sketch.about), chart)] : [];
+  parent.replaceChildren(h("section", { class: "lesson lesson-ask" }, h("div", {}, group, go), ...figure));
 }
 
 /** A button that opens the browser's print dialog. */

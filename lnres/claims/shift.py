@@ -1,6 +1,7 @@
 """Internal covariate shift and smoothness, each measured as its paper defines it (E05, E06)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -119,13 +120,13 @@ ARMS: dict[str, tuple[str, Callable[[Run], None]]] = {
 
 
 @EXPERIMENTS.add("E05", "Internal covariate shift")
-def covariate_shift(first: int = FIRST) -> Steps:
+def covariate_shift(first: int = FIRST, arms: Sequence[str] = tuple(ARMS), **settings) -> Steps:
     """Plain networks of 8 blocks, SGD at 0.02 and 0.1, 200 steps: drift and gradient shift at layer 5."""
     found = Found()
     for lr in (0.02, 0.1):
-        for arm, (norm, prepare) in ARMS.items():
-            shift = Shift()
-            e = plain(norm=norm, depth=8, steps=200, lr=lr, seed=first)
+        for arm in arms:
+            (norm, prepare), shift = ARMS[arm], Shift()
+            e = plain(norm=norm, depth=8, steps=200, lr=lr, seed=first, **settings)
             trial = yield from train(e, f"{arm}, lr {lr:g}", prepare=prepare, watch=shift)
             loss = np.minimum(trial.loss, -np.log(trial.chance))
             for name, value in (shift.means | {"final loss": loss}).items():
@@ -134,6 +135,13 @@ def covariate_shift(first: int = FIRST) -> Steps:
         "At the layer's input, behind norm and ReLU, BatchNorm's unit means can move through β alone."
     )
     return found
+
+
+EXPERIMENTS.put(
+    "E05 short", "Internal covariate shift, no norm and BatchNorm", listed=False,
+    make=partial(covariate_shift, arms=("none", "batch"), seeds=5),
+    about="As E05, in the time that a lesson has.",
+)  # fmt: skip
 
 
 class Uphill:

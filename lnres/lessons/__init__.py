@@ -1,6 +1,20 @@
 """A lesson asks first: a guess, then the live run that answers it, and only numbers just measured."""
 
 from lnres.lessons import rows  # noqa: F401  they register themselves
-from lnres.lessons.lesson import LESSONS, MORE, NUMBER, OPEN, handout, interval, prose, question, said, told
+from lnres.lessons.lesson import (
+    FIRST,
+    LESSONS,
+    MORE,
+    NUMBER,
+    OPEN,
+    handout,
+    interval,
+    prose,
+    question,
+    said,
+    told,
+)
 
-__all__ = ["LESSONS", "MORE", "NUMBER", "OPEN", "handout", "interval", "prose", "question", "said", "told"]
+__all__ = [
+    "FIRST", "LESSONS", "MORE", "NUMBER", "OPEN", "handout", "interval", "prose", "question", "said", "told",
+]  # fmt: skip

@@ -22,7 +22,15 @@ FIRST, MORE = 100, 5
 OPEN = None
 """The answer as long as the intervals do not decide."""
 
-Runs = Sequence[Reading]
+
+class Runs(list[Reading]):
+    """The runs of a lesson, read at their ends, and what its study ``found``, one value a seed."""
+
+    def __init__(self, records: Sequence[Record], found: Mapping[str, Sequence[float]]):
+        super().__init__(map(Reading, records))
+        self.found = found
+
+
 Measure = Callable[[Runs], np.ndarray]
 
 
@@ -64,7 +72,7 @@ class Option:
 
     text: str
     ranges: Mapping[str, tuple[float, float]]
-    drawn: Sequence[float]
+    drawn: Sequence[float] = ()
 
     def right(self, measured: Mapping[str, Cell]) -> bool:
         """Whether every 95 % interval lies wholly where this option says."""
@@ -104,12 +112,14 @@ class Lesson:
 
     scene: str
     panels: Sequence[str]
-    sketch: Sketch
     options: Sequence[Option]
     quantities: Mapping[str, Quantity]
     claims: Sequence[str]
     change: str
     """The scene of the one thing to change."""
+    sketch: Sketch | None = None
+    study: str = ""
+    """An experiment of the claims that measures, on the same seeds, what no record has."""
     seeds: int = 4
     """How many it starts with."""
     at: int | None = None
@@ -120,12 +130,12 @@ class Lesson:
         seeds = f"&seed={FIRST + done}&seeds={MORE if done else self.seeds}"
         return Scene.parse(self.scene + seeds).experiments
 
-    def measured(self, records: Sequence[Record]) -> dict[str, list[float]]:
+    def measured(
+        self, records: Sequence[Record], found: Mapping[str, Sequence[float]] | None = None
+    ) -> dict[str, list[float]]:
         """Every quantity, one number a seed, once all runs have made their steps."""
-        runs = [Reading(record) for record in records]
-        return {
-            name: [float(v) for v in quantity.measure(runs)] for name, quantity in self.quantities.items()
-        }
+        runs = Runs(records, found or {})
+        return {name: [float(v) for v in q.measure(runs)] for name, q in self.quantities.items()}
 
     def cells(self, seen: Mapping[str, Sequence[float]]) -> dict[str, Cell]:
         """Every quantity with its 95 % interval."""
@@ -139,6 +149,8 @@ class Lesson:
 
     def guessed(self, values: Sequence[float], records: Sequence[Record] = ()) -> dict:
         """Traces to lay over the figure of the sketch: a guess."""
+        if not self.sketch:
+            return {}
         line = {"color": "#8A94A0", "width": 6, "dash": "dot"}
         trace = {"type": "scatter", "mode": "lines", "name": "your guess", "opacity": 0.75, "line": line}
         trace |= {"visible": True, "hovertemplate": "your guess", "showlegend": False}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from lnres.lessons.lesson import LESSONS, Lesson, Measure, Option, Quantity, Runs, Sketch
+from lnres.lessons.lesson import LESSONS, MORE, Lesson, Measure, Option, Quantity, Runs, Sketch
 from lnres.reading import Reading
 
 # -------------------------------------------------------------------------------------------- measuring
@@ -18,6 +18,11 @@ def on_test(run: int, step: int | None = None) -> Measure:
 def trained(run: int) -> Measure:
     """Training accuracy of a configuration over its last steps; what has diverged guesses."""
     return lambda runs: np.nan_to_num(runs[run].accuracy, nan=0.1)
+
+
+def loss(run: int) -> Measure:
+    """Training loss of a configuration over its last steps."""
+    return lambda runs: runs[run].loss
 
 
 def online(run: int) -> Measure:
@@ -44,6 +49,16 @@ def towards_input(run: int, start: int = 0, end: int | None = None) -> Measure:
     """By how much the squared gradient grows per block towards the input, at init."""
     forwards = power(run, "grad_norm", start, end)
     return lambda runs: 1 / forwards(runs)
+
+
+def found(name: str) -> Measure:
+    """A value of the lesson's study."""
+    return lambda runs: np.asarray(runs.found[name], float)
+
+
+def over(one: Measure, other: Measure) -> Measure:
+    """The ratio of two, seed by seed."""
+    return lambda runs: one(runs) / other(runs)
 
 
 def minus(one: Measure, other: Measure) -> Measure:
@@ -345,3 +360,43 @@ LESSONS.put(
         "&width=32&batch=32&optimizer=adam&lr=0.01&steps=301&seeds=8",
     ),
 )  # fmt: skip
+
+FALLS, STAYS = (0.0, 0.9), (0.9, INF)
+"""A tenth less is less."""
+
+
+def _ratio(what: str, lr: str) -> Quantity:
+    both = (found(f"{norm} lr {lr} {what}") for norm in ("batch", "none"))
+    return Quantity(f"{what}, rate {lr}: BatchNorm over none", "x", over(*both))
+
+
+LESSONS.put(
+    "shift",
+    "Is it the covariate shift?",
+    about="What BatchNorm calms down inside a network",
+    make=Lesson(
+        scene=f"{PLAIN}&norm=none~batch~none~batch&depth=8&lr=0.02~0.02~0.1~0.1&steps=201&record_every=20",
+        panels=("loss", "update_ratio"),
+        study="E05 short",
+        seeds=MORE,
+        options=tuple(
+            Option(text, dict(zip(("drift2", "drift10", "shift2", "shift10"), ranges, strict=True)))
+            for text, ranges in {
+                "both: means drift less, and gradients shift less": (FALLS,) * 4,
+                "only the drift of means": (FALLS, FALLS, STAYS, STAYS),
+                "only the shift of gradients": (STAYS, STAYS, FALLS, FALLS),
+                "neither": (STAYS,) * 4,
+            }.items()
+        ),
+        quantities={
+            "drift2": _ratio("drift, before the norm", "0.02"),
+            "drift10": _ratio("drift, before the norm", "0.1"),
+            "shift2": _ratio("gradient shift", "0.02"),
+            "shift10": _ratio("gradient shift", "0.1"),
+            "loss2": Quantity("training loss, rate 0.02: BatchNorm over none", "x", over(loss(1), loss(0))),
+            "loss10": Quantity("training loss, rate 0.1: BatchNorm over none", "x", over(loss(3), loss(2))),
+        },
+        claims=("K13", "K14", "K15"),
+        change=f"{PLAIN}&norm=none~batch&depth=8&lr=1&steps=201&seeds=4",
+    ),
+)

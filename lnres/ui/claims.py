@@ -208,7 +208,7 @@ def table(cells: Iterable[Mapping], units: Mapping) -> str:
 @st.fragment(run_every=0.4)
 def running(claim: Claim) -> None:
     """How far the visitor's own run is; the page is drawn again once it is done."""
-    own = study()
+    own = study("claims")
     own.look()
     if not own.running:
         st.rerun()
@@ -219,7 +219,7 @@ def running(claim: Claim) -> None:
 
 def again(claim: Claim) -> None:
     """Run the experiments of a claim here, with fresh seeds; its verdict then stands below the first."""
-    own = study()
+    own = study("claims")
     mine = st.session_state.get("claims-own") == claim.id and own.names
     if mine and own.running:
         running(claim)
@@ -243,4 +243,4 @@ def start(claim: Claim) -> None:
     first = st.session_state.get("claims-next", FRESH)
     st.session_state["claims-next"] = first + 100
     st.session_state["claims-own"] = claim.id
-    study().begin(claim.experiments, first)
+    study("claims").begin(claim.experiments, first)

@@ -6,9 +6,11 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from lnres.engine.local import Lockstep
-from lnres.lessons import LESSONS, MORE, OPEN, handout, interval, question, told
+from lnres.engine.study import Study
+from lnres.lessons import FIRST, LESSONS, MORE, OPEN, handout, interval, question, told
 from lnres.scene import Scene
 from lnres.ui import server
+from lnres.ui.session import study
 
 LOADER = """
 export default async ({ parentElement, data, setTriggerValue }) => {
@@ -33,6 +35,8 @@ class Attempt:
     """How many seeds were done before those that are shown."""
     awaited: bool = True
     """Whether the runs that are shown still have to be measured."""
+    played: bool = False
+    """Whether they were set going."""
 
     @property
     def done(self) -> int:
@@ -86,21 +90,38 @@ def ready(runs: Lockstep, name: str) -> Attempt | None:
     drawn = (
         lesson.guessed(attempt.curve, [run.record for run in runs.runs] if there else []) if attempt else {}
     )
-    begun = there and runs.drawn
     runs.show(lesson.panels, drawn, lesson.at if attempt and not attempt.awaited else None)
     if not there:
         runs.set(wanted, play=attempt is not None)
-    elif attempt and not begun:
+    elif attempt and not attempt.played:
         runs.play()
+    if attempt:
+        attempt.played = True
+        _studied(name, attempt)
     return attempt
+
+
+def _studied(name: str, attempt: Attempt) -> Study | None:
+    """The study of a lesson that has one, begun where it is waited for."""
+    wanted = LESSONS[name].make.study
+    if not wanted:
+        return None
+    own = study("lessons")
+    if attempt.awaited and (own.names, own.first) != ([wanted], FIRST + attempt.start):
+        own.begin([wanted], FIRST + attempt.start)
+    own.look()
+    return own
 
 
 def ask(name: str) -> None:
     """The question, and a guess that has to be made before anything is shown."""
     lesson = LESSONS[name].make
     st.markdown(told(name, "question"))
-    sketch = {key: getattr(lesson.sketch, key) for key in ("about", "along", "low", "high", "log", "end")}
-    options = [{"text": option.text} | lesson.sketch.curve(option.drawn) for option in lesson.options]
+    sketch, options = None, [{"text": option.text} for option in lesson.options]
+    if lesson.sketch:
+        sketch = {key: getattr(lesson.sketch, key) for key in ("about", "along", "low", "high", "log", "end")}
+        for shown, option in zip(options, lesson.options, strict=True):
+            shown |= lesson.sketch.curve(option.drawn)
     data = {"lesson": name, "sketch": sketch, "options": options}
 
     def guess() -> None:
@@ -113,20 +134,21 @@ def ask(name: str) -> None:
 @st.fragment(run_every=POLL)
 def _watch(runs: Lockstep, name: str, attempt: Attempt) -> None:
     """How far the runs are; once they are over, they are measured and the page is drawn again."""
-    lesson = LESSONS[name].make
+    lesson, own = LESSONS[name].make, _studied(name, attempt)
+    found = own.results.get(lesson.study) if own else {"values": {}}
     with runs.lock:
         made = [run.record.last_step + 1 for run in runs.runs]
         steps = [run.experiment.steps for run in runs.runs]
-        over = made == steps
-        if over:
-            new = lesson.measured([run.record for run in runs.runs])
-    if over:
-        attempt.seen = {name: attempt.seen.get(name, []) + values for name, values in new.items()}
-        attempt.awaited = False
-        st.rerun()
-    st.progress(
-        sum(made) / sum(steps), f"Step {max(made):,} of {max(steps):,}. Your guess is the dotted line."
-    )
+        theirs = [run.experiment for run in runs.runs] == lesson.experiments(attempt.start)
+        if made == steps and found and theirs:  # a hand may have changed the runs
+            new = lesson.measured([run.record for run in runs.runs], found["values"])
+            attempt.seen = {key: attempt.seen.get(key, []) + values for key, values in new.items()}
+            attempt.awaited = False
+            st.rerun()
+    share, guess = sum(made) / sum(steps), " Your guess is the dotted line." * bool(lesson.sketch)
+    st.progress(share, f"Step {max(made):,} of {max(steps):,}.{guess}")
+    if own and made == steps:
+        st.caption(f"The insides are measured: {own.said or 'starting'}, step {own.ticks:,}")
 
 
 def _more(runs: Lockstep, name: str, attempt: Attempt) -> None:
@@ -168,7 +190,7 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
     with st.container(horizontal=True):
         st.link_button("Change it in the lab", _lab(lesson.change))
         st.link_button("This run in the lab", _lab(lesson.scene))
-    with st.expander(f"All numbers, {attempt.done} seeds", expanded=False):
+    with st.expander(f"All numbers, {attempt.done} seeds", expanded=right is OPEN):
         cells = lesson.cells(attempt.seen)
         rows = [
             f"| {q.about} | {q.say(cells[key].effect)} | {interval(cells[key], q.unit)} |"

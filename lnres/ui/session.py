@@ -23,6 +23,6 @@ def lockstep(page: str) -> local.Lockstep:
     on_release=lambda study: study.close(),
     show_spinner=False,
 )
-def study() -> Study:
-    """The visitor's experiments on claims; while nobody looks they stand still, and then go on."""
+def study(page: str) -> Study:
+    """The visitor's experiments on one page; while nobody looks they stand still, and then go on."""
     return Study(local.start())
