@@ -136,7 +136,7 @@ def marks(runs: Sequence[Config], tiled: bool = False) -> list[dict]:
         "type": "scatter", "mode": "markers", "name": f"{run.letter} event", "cliponaxis": False,
         "visible": {"shown": run.index, "eventful": True},
         "xaxis": axis_of(run) if tiled else "x", "yaxis": "y2",
-        "x": {"say": "step", "run": run.index}, "y0": 1, "dy": 0,
+        "x": {"say": "step", "run": run.index}, "y0": 1, "dy": -1e-9,  # Plotly takes 0 for 1
         "marker": {"symbol": "x", "size": 8, "color": run.colour, "line": {"width": 0}},
         "error_y": {
             "type": "constant", "symmetric": False, "value": 0, "valueminus": 1,
