@@ -134,7 +134,7 @@ class Lesson:
         self, records: Sequence[Record], found: Mapping[str, Sequence[float]] | None = None
     ) -> dict[str, list[float]]:
         """Every quantity, one number a seed, once all runs have made their steps."""
-        runs = Runs(records, found or {})
+        runs = Runs(records, {} if found is None else found)
         return {name: [float(v) for v in q.measure(runs)] for name, q in self.quantities.items()}
 
     def cells(self, seen: Mapping[str, Sequence[float]]) -> dict[str, Cell]:
