@@ -171,8 +171,9 @@ def sweep(
         if not left:
             break
         for arm, point in wanted.items():
-            for other in arms if point and not idle(tried[arm], guess) else (arm,) if point else ():
-                points[other] += [point] if point not in points[other] else []
+            for other in (arm,) if idle(tried[arm], guess) else arms:
+                if point and point not in points[other]:
+                    points[other].append(point)
     for arm, (optimizer, lr) in best.items():
         told = tried[arm][optimizer, lr]
         if choose:
