@@ -38,6 +38,7 @@ const clockOf = (name) =>
   name === "step" || /^(loss|acc)_(train|online)$|^lr$/.test(name) ? "step"
   : name === "test_step" || /^(loss|acc)_(test|batch)$|^regions$/.test(name) ? "test_step"
   : /^(plane|point)_/.test(name) ? "plane_step"
+  : name.startsWith("river") ? "river_step"
   : "probe_step";
 
 const MOST_BYTES = 4 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows

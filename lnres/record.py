@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-# Each array grows by one row per tick of one of four clocks; the clock's own array holds the steps.
+# Each array grows by one row per tick of one of five clocks; the clock's own array holds the steps.
 CLOCKS = {
     "step": ("loss_train", "acc_train", "loss_online", "acc_online", "lr"),
     "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch", "regions"),
@@ -17,8 +17,9 @@ CLOCKS = {
     "probe_step": (
         "act_mean", "act_std", "act_rms", "act_hist", "dead", "saturated", "cosine", "input_cosine",
         "grad_norm", "grad_hist", "weight_norm", "weight_grad_norm", "update_ratio",
-        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm", "river",
+        "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm",
     ),
+    "river_step": ("river",),
 }  # fmt: skip
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
 
@@ -71,7 +72,7 @@ class Record:
     """Named arrays that grow: ``record["grad_norm"]`` is the view of all rows so far.
 
     Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins);
-    ``river`` (probes, L+1, bands, S); ``time_grad_norm`` (probes, T, S), of recurrent networks alone.
+    ``river`` (its own clock, L+1, bands, S); ``time_grad_norm`` (probes, T, S), of recurrent networks.
     ``header`` carries the experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
     """
 

@@ -22,6 +22,9 @@ from lnres.river import river
 
 DENSE = 20
 """Until this step every step is probed: the first spike is the story."""
+RIVER_EVERY = 5
+"""Every so many probes, and where something was changed, it is measured who wrote the stream: that costs
+as much as half the other probes together."""
 FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
 INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "gain_block", "cut", "drop_branch"
@@ -94,9 +97,9 @@ class Run:
 
     def _advance(self, measure: bool) -> Frame:
         """One step; what is not measured is not missed by the run."""
-        for step, name, value in read_changes(self.first.changes):
-            if step == self.step:
-                self._apply(name, value)
+        now = [change for change in read_changes(self.first.changes) if change[0] == self.step]
+        for _, name, value in now:
+            self._apply(name, value)
         if self.step and self.step % KEEP_EVERY == 0:
             self._keep()
         e, t = self.experiment, self.step
@@ -114,14 +117,15 @@ class Run:
             names = ("train", "online") if self.batches.stream.online else ("train",)
             arrays |= {f"{what}_{name}": nothing for what in ("loss", "acc") for name in names}
         else:
-            arrays |= self._update(Tape() if seen else None)
+            often = t if t < DENSE else t // (e.record_every or 1)
+            arrays |= self._update(Tape() if seen else None, whose=bool(now) or often % RIVER_EVERY == 0)
         arrays |= {"step": torch.tensor(t), "lr": torch.full((e.seeds,), learning_rate(t, e))}
         self.step += 1
         events, self._events = self._events, []
         return {name: to_numpy(value)[None] for name, value in arrays.items()}, {"events": events}
 
-    def _update(self, tape: Tape | None) -> dict[str, Tensor]:
-        """One optimizer step; with a tape, everything measured on the way."""
+    def _update(self, tape: Tape | None, whose: bool) -> dict[str, Tensor]:
+        """One optimizer step; with a tape, everything measured on the way, ``whose`` the stream is too."""
         e, weights = self.experiment, self.weights
         x, y = self.batches(self.step, e.batch, **e.shifts("train"))
         weights.step, weights.live = self.step, {name: getattr(e, name) for name in INSIDE}
@@ -144,7 +148,8 @@ class Run:
             return arrays
         with torch.no_grad():
             self._updates.remember()
-            arrays["river"] = river(tape)  # with the parameters that made the stream
+            if whose:  # with the parameters that made the stream
+                arrays |= {"river": river(tape), "river_step": torch.tensor(self.step)}
         self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)

@@ -15,12 +15,12 @@ from lnres.record import MOST_BANDS, Record, written
 from lnres.residuals import RESIDUALS
 from lnres.river import VALUES
 from lnres.theory import SCHEMES, WRITTEN, input_cosine, source_shares, stream_shares
-from lnres.train import Run, probe
+from lnres.train import RIVER_EVERY, Run, probe
 
 SMALL = {"depth": 4, "width": 8, "batch": 16, "seeds": 2, "record_every": 1}
 
 
-def run_of(steps=3, **settings):
+def run_of(steps=RIVER_EVERY, **settings):
     """A run some steps on, so that γ, β and biases are no longer what they were."""
     run = Run(Experiment(**fitting(SMALL | settings)))
     for _ in range(steps):
@@ -164,10 +164,16 @@ def test_bands_lie_on_each_other_and_below_zero_where_they_are_negative():
     record = Record()
     shares = np.zeros((1, 3, 4, 1), np.float32)
     shares[0, :, :, 0] = [[0, 1, 0, 0], [0.1, 0.7, 0.2, 0], [0, 0.9, -0.2, 0.3]]
-    record.extend({"step": np.zeros(1, np.int32), "probe_step": np.zeros(1, np.int32), "river": shares})
+    record.extend({"step": np.zeros(1, np.int32), "river_step": np.zeros(1, np.int32), "river": shares})
     figure = fill(FIGURES["river"].make([Config(0, "two blocks", 2, 1)]), [record])
     edges = {trace.name: np.reshape(trace.y, (2, 3)) for trace in figure.data}
     low, high = edges["A · block 1"]
     np.testing.assert_allclose([low, high[::-1]], [[1, 0.8, 0], [1, 1, -0.2]], atol=1e-5)
     low, high = edges["A · block 2"]
     np.testing.assert_allclose([low, high[::-1]], [[1, 1, 0.9], [1, 1, 1.2]], atol=1e-5)
+
+
+def test_the_river_is_measured_at_some_probes_and_where_something_was_changed():
+    run = Run(Experiment(**SMALL | {"record_every": 2, "steps": 60}, changes="23.cut.1--42.cut.2--44.cut.0"))
+    ticks = [int(arrays["river_step"][0]) for arrays, _ in run if "river_step" in arrays]
+    assert ticks == [0, 5, 10, 15, 20, 30, 40, 42, 44, 50]

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from lnres.engine import local
 from lnres.experiment import Experiment
 from lnres.figures import FIGURES, Config
-from lnres.record import CLOCK_OF, CLOCKS, pack, unpack
+from lnres.record import CLOCK_OF, pack, unpack
 from lnres.train import Run
 from lnres.ui import server
 
@@ -303,7 +303,8 @@ def test_the_answers_of_dropped_connections_add_up_to_the_record(address, lockst
         for name, array in arrays.items():
             pieces.setdefault(name, []).append(array)
     for i, run in enumerate(lockstep.runs):
-        for name in (*filter(run.record.__contains__, CLOCKS), "loss_train", "loss_test", "grad_norm"):
+        names = "loss_train", "loss_test", "grad_norm"
+        for name in (*names, *map(CLOCK_OF.get, names)):
             np.testing.assert_array_equal(np.concatenate(pieces[f"{i}/{name}"]), run.record[name])
         shades = np.concatenate(pieces[f"{i}/act_hist"])
         np.testing.assert_array_equal(shades, server.shade(run.record["act_hist"]))
