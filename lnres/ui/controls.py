@@ -213,12 +213,12 @@ def controls() -> Scene:
         "Question", list(SCENES), format_func=lambda n: SCENES[n].label, key="chosen", index=None,
         placeholder="Choose a question ...", on_change=_choose, label_visibility="collapsed",
     )  # fmt: skip
-    contrasts = _contrasted(first.at(inf))
-    st.menu_button(
-        "Change exactly one thing", list(contrasts), key="contrast", format_func=contrasts.get,
-        width="stretch", on_click=_contrast,
-        help="A stays as it is; the others equal it but for what you choose",
-    )  # fmt: skip
+    if contrasts := _contrasted(first.at(inf)):  # none of what costs too much
+        st.menu_button(
+            "Change exactly one thing", list(contrasts), key="contrast", format_func=contrasts.get,
+            width="stretch", on_click=_contrast,
+            help="A stays as it is; the others equal it but for what you choose",
+        )  # fmt: skip
     explain()
     apart = [name for name in SETTINGS if name in scene.apart]
     for i, experiment in enumerate(scene.experiments):
