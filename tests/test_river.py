@@ -1,5 +1,7 @@
 """Who wrote the stream, computed a second time with plain loops, and against theory at init."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +176,6 @@ def test_bands_lie_on_each_other_and_below_zero_where_they_are_negative():
 
 
 def test_the_river_is_measured_at_some_probes_and_where_something_was_changed():
-    run = Run(Experiment(**SMALL | {"record_every": 2, "steps": 60}, changes="23.cut.1--42.cut.2--44.cut.0"))
-    ticks = [int(arrays["river_step"][0]) for arrays, _ in run if "river_step" in arrays]
+    run = Run(Experiment(**SMALL | {"record_every": 2}, changes="23.cut.1--42.cut.2--44.cut.0"))
+    ticks = [int(arrays["river_step"][0]) for arrays, _ in islice(run, 60) if "river_step" in arrays]
     assert ticks == [0, 5, 10, 15, 20, 30, 40, 42, 44, 50]

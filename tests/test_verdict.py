@@ -8,7 +8,7 @@ import pytest
 
 from lnres.experiment import FIELDS, Experiment
 from lnres.reading import Reading, bounded, mean_log, times
-from lnres.record import Record
+from lnres.record import CLOCK_OF, Record
 from lnres.train import Run
 from lnres.verdict import VERDICTS, Healthy, sentence, verdict, verdicts
 from tests.bench.verdict import CASES, JUDGED, confusion
@@ -124,8 +124,7 @@ def test_the_past_is_judged_as_it_was_then(kind, record_of):
     for step in (0, 4, 17, 25, 49, 59):
         then = Record(whole.header)
         for name in whole:
-            clock = next(c for c in ("probe_step", "test_step", "step") if len(whole[c]) == len(whole[name]))
-            then.extend({name: whole[name][whole[clock] <= step]})
+            then.extend({name: whole[name][whole[CLOCK_OF[name]] <= step]})
         then.events = [event for event in whole.events if event["step"] <= step]
         assert verdicts(whole, step) == verdicts(then)
 

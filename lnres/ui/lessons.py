@@ -197,4 +197,8 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
             for key, q in lesson.quantities.items()
         ]
         st.markdown("\n".join(["| measured | mean | 95 % interval |", "|---|---|---|", *rows]))
-        st.caption(f"Judged by claims {', '.join(lesson.claims)}: a lesson shows, the claims decide.")
+        steps = max(e.steps for e in lesson.experiments())
+        st.caption(
+            f"A lesson of seconds, {steps:,} steps and one learning rate, shows; claims "
+            f"{', '.join(lesson.claims)} decide, with runs and learning rates of their own."
+        )
