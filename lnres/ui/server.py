@@ -334,6 +334,8 @@ async def live(socket: WebSocket) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        # The other may just have found out by itself that the browser left; unheard, asyncio would log it.
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # ------------------------------------------------------------------------------------------------ boards
