@@ -5,13 +5,14 @@ from collections import Counter
 import streamlit as st
 
 from lnres.figures.beside import ratios
-from lnres.papers import NOT_RUN, PAPERS, STATUSES, Point, committed, points_of
+from lnres.papers import NOT_RUN, PAPERS, STATUSES, Paper, Point, committed, points_of
 from lnres.ui.controls import literal
 
 COLOURS = {
-    "replicates": "green", "replicates in kind": "violet", "does not replicate": "red",
-    "not settled": "blue", NOT_RUN: "gray",
+    "replicates": "green", "replicates in kind": "violet", "replicates in part": "orange",
+    "does not replicate": "red", "not settled": "blue", NOT_RUN: "gray",
 }  # fmt: skip
+HINDSIGHT = "What counts as the same was written down when this result was already known."
 
 
 def status(name: str) -> str:
@@ -39,11 +40,13 @@ def chart() -> None:
     )
 
 
-def said(point: Point) -> str:
+def said(paper: Paper, point: Point) -> str:
     """A number in words."""
-    printed = "" if point.published is None else f" (printed {point.published:.4g})"
-    spread = f", {point.low:.4g} to {point.high:.4g}, n = {point.n}" if point.n > 1 else ""
-    return f":small[{literal(point.name)}: **{point.measured:.4g}**{printed}{spread}]"
+    unit = paper.units.get(point.name)
+    say = unit.say if unit else "{:.4g}".format
+    printed = "" if point.published is None else f" (printed {say(point.published)})"
+    spread = f", {say(point.low)} to {say(point.high)}, n = {point.n}" if point.n > 1 else ""
+    return f":small[{literal(point.name)}: **{say(point.measured)}**{printed}{spread}]"
 
 
 def rows() -> None:
@@ -64,8 +67,10 @@ def rows() -> None:
             printed.markdown(f"**{literal(paper.paper)}** &nbsp; {badge}  \n{literal(paper.published)}")
             room = f", tolerance {paper.tolerance:.0%}" if paper.tolerance else ""
             lines = [f":gray[:small[{literal(paper.measured + room)}]]"]
-            if row and row.get("claim"):
-                lines.append(f"Claim {row['claim']}: **{row['verdict'] or NOT_RUN}**")
+            if paper.claim:
+                lines.append(f"Claim {paper.claim}: **{row['verdict'] or NOT_RUN}**")
             elif row:
-                lines += map(said, points_of(row))
+                lines += [said(paper, point) for point in points_of(row)]
+            if paper.hindsight:
+                lines.append(f":gray[:small[{HINDSIGHT}]]")
             measured.markdown("  \n".join(lines))
