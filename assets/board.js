@@ -1,7 +1,8 @@
 // The board: controls, and panels that the server fills for their values; mounted once, redrawn in place.
 
-import { address, fetched, fill, h, icon, light, saving } from "./player.js";
 import { draw } from "./draw.js";
+import { fill } from "./grammar.js";
+import { address, fetched, h, icon, light, saving } from "./page.js";
 
 const GAP = 10; // px between panels
 const PATIENCE = 10_000; // ms after which a question that was not answered is asked again

@@ -1,6 +1,6 @@
 // The course: which lessons there are and what this browser remembers of them, and the guess that comes first.
 
-import { fetched, h } from "./player.js";
+import { fetched, h } from "./page.js";
 
 const KEPT = "lnres.lessons"; // { lesson: { guess, answer } }, in this browser only
 const [WIDE, HIGH] = [640, 310]; // the sketch, in its own units

@@ -1,6 +1,6 @@
 // The tree of forks: a lane for each network, which leaves its parent's lane at the step it was forked.
 
-import { h } from "./player.js";
+import { h } from "./page.js";
 
 const [LANE, EDGE, BEND] = [16, 20, 16]; // px: height of a lane, beside the lanes, width of a curve between two
 

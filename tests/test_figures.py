@@ -204,7 +204,8 @@ def player():
         page.add_script_tag(path=PLOTLY)
         page.evaluate(
             """async (blobs) => {
-                const { decode, fill, Record } = await import("./player.js");
+                const { decode, Record } = await import("./record.js");
+                const { fill } = await import("./grammar.js");
                 const records = blobs.map((blob) => {
                     const bytes = Uint8Array.from(atob(blob), (c) => c.charCodeAt(0));
                     const { arrays, header } = decode(bytes.buffer);

@@ -29,7 +29,7 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
     share of the width.
 ``{"ramp": power, "from": k}``    the theme's magnitude scale from its k-th colour, stretched by ``power``.
 
-``assets/player.js`` implements the same grammar, and a test holds the two equal.
+``assets/grammar.js`` implements the same grammar, and a test holds the two equal.
 """
 
 import math
@@ -62,7 +62,7 @@ def spans(shades: np.ndarray) -> np.ndarray:
     """Histograms (..., bins) as one row of bytes, without the empty bins at both ends of each.
 
     Each is written as its first bin that is not empty, how many follow up to the last such, and these: less
-    than half as long, and nothing is lost. ``player.js`` knows the shape and reads it back.
+    than half as long, and nothing is lost. ``record.js`` knows the shape and reads it back.
     """
     flat = shades.reshape(-1, shades.shape[-1])
     seen, bins = flat > 0, np.arange(flat.shape[1])

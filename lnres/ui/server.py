@@ -28,12 +28,9 @@ from lnres.record import CLOCK_OF, pack
 PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
 """What is shown unless the visitor chose otherwise: the first four of these that apply."""
 ASSETS = Path(__file__).parents[2] / "assets"
-SCRIPT, STYLE = "text/javascript", "text/css"
-FILES = {
-    "player.js": SCRIPT, "player.css": STYLE, "board.js": SCRIPT, "board.css": STYLE, "draw.js": SCRIPT,
-    "tree.js": SCRIPT, "lessons.js": SCRIPT, "lessons.css": STYLE, "blocks.js": SCRIPT,
-    "plotly.min.js": SCRIPT,
-}  # fmt: skip
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+SERVED = sorted(path for path in ASSETS.iterdir() if path.suffix in TYPES)
+FILES = {path.name: TYPES[path.suffix] for path in [*SERVED, Path("plotly.min.js")]}
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
