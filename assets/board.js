@@ -6,6 +6,7 @@ import { address, fetched, h, icon, light, saving } from "./page.js";
 
 const GAP = 10; // px between panels
 const PATIENCE = 10_000; // ms after which a question that was not answered is asked again
+const NOTICED = 400; // ms after which one sees that an answer is still to come
 const STEPS = 1000; // of a slider that has none of its own
 
 // ---------------------------------------------------------------------------------------------- controls
@@ -300,8 +301,9 @@ class Board {
       const fresh = JSON.stringify(told.values) === JSON.stringify(told.first); // the address says nothing else
       if (before && fresh) this.values = before;
       this.lay();
-      this.hear(told.number, told.answer);
-      if (this.values === before) this.ask();
+      if (told.answer) this.hear(told.number, told.answer);
+      else this.said.textContent = "Measuring networks …";
+      if (!told.answer || this.values === before) this.ask();
     } else if (!this.live) this.hear(told.number, told.answer);
     else this.draw(); // perhaps the theme is another
     this.write();
@@ -359,6 +361,7 @@ class Board {
     this.asked = { number: this.number, since: this.since };
     this.since = null;
     this.counts.asked++;
+    this.wait(true);
     clearTimeout(this.late);
     this.late = setTimeout(() => {
       this.asked = null;
@@ -368,9 +371,17 @@ class Board {
     else this.tell("question", question);
   }
 
+  /** What takes long enough to be noticed is seen to be under way. */
+  wait(on) {
+    clearTimeout(this.noticed);
+    this.root.classList.remove("board-asking");
+    if (on) this.noticed = setTimeout(() => this.root.classList.add("board-asking"), NOTICED);
+  }
+
   hear(number, answer) {
     const waited = this.asked?.number === number ? this.asked : null;
     if (this.asked !== null && !waited) return; // an answer that a newer question has overtaken
+    this.wait(false);
     clearTimeout(this.late);
     this.asked = null;
     this.answer = answer;
@@ -399,6 +410,7 @@ class Board {
       if (!error) return this.hear(number, answer);
       clearTimeout(this.late);
       this.asked = null;
+      this.wait(false);
       this.said.textContent = error;
     };
     this.socket.onclose = () => {
@@ -514,7 +526,7 @@ class Board {
     this.closed = true;
     kept[this.key] = this.values;
     Object.values(this.controls).forEach(({ stop }) => stop?.());
-    for (const timer of [this.writing, this.late, this.retry]) clearTimeout(timer);
+    for (const timer of [this.writing, this.late, this.retry, this.noticed]) clearTimeout(timer);
     this.socket?.close();
     this.watch.disconnect();
     this.eyes.disconnect();

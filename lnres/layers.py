@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ INITS = Registry("init")
 
 
 MOST_DRAWN = 2**29
-"""Bytes of draws that probes keep."""
+"""Bytes of draws that probes keep: the latest, whichever thread drew them."""
+_keeping = Lock()
 
 
 def in_whole_vectors(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -333,12 +335,15 @@ class Still(Weights):
 
     def _unit(self, seed: int, name: str, shape: tuple[int, ...], draw: "Drawn") -> Tensor:
         key = seed, name, shape, draw.law
-        if key not in self.draws:
+        made = self.draws.get(key)
+        if made is None:
             made = draw.unit(shape, generator(seed, name))
-            if sum(kept.nbytes for kept in self.draws.values()) + made.nbytes > MOST_DRAWN:
-                self.draws.clear()
-            self.draws[key] = made
-        return self.draws[key]
+            with _keeping:
+                room = MOST_DRAWN - made.nbytes - sum(kept.nbytes for kept in self.draws.values())
+                while room < 0 and self.draws:
+                    room += self.draws.pop(next(iter(self.draws))).nbytes
+                self.draws[key] = made
+        return made
 
     def put(self, owner, attribute: str, name: str, start: Tensor) -> Tensor:
         """The start itself is the parameter."""

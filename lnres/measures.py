@@ -1,24 +1,59 @@
 """What is measured of an experiment at once, away from any run: at init, in a few steps, of a few digits."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from itertools import pairwise
+
 import numpy as np
 import torch
 
 from lnres.data import Batches
-from lnres.experiment import Experiment
+from lnres.experiment import MAX_PROBE, Experiment
 from lnres.layers import Still, generator
 from lnres.models import MODELS
-from lnres.probes import TINY, Tape
+from lnres.probes import TINY, Tape, Updates
 from lnres.registry import Registry
 from lnres.train import INSIDE, Run, probe
 
 MEASURES = Registry("measure")
-MEASURES.put("probe", "at init", make=probe, about="Forward and backward through the stream, from noise.")
+
+LARGE = 5e9
+"""Floating point operations of a step from which networks are measured on all cores at once."""
+
+
+def shared(measure: Callable) -> Callable:
+    """A measure, (n, S) or (S,), with its S networks shared among the cores: each as alone, bit for bit.
+
+    By threads of our own: those of torch wait in a loop for each other at every product, and stand still
+    when anything else wants a core.
+    """
+
+    @wraps(measure)
+    def measured(e: Experiment, draws: dict, **options) -> dict[str, np.ndarray]:
+        operations, size = e.cost()
+        many = min(e.seeds, os.cpu_count() or 1) if operations > LARGE and size <= MAX_PROBE else 1
+        ends = [e.seeds * k // many for k in range(many + 1)]
+        parts = [e.replace(seed=e.seed + low, seeds=high - low) for low, high in pairwise(ends)]
+        with ThreadPoolExecutor(many) as threads:
+            found = list(threads.map(lambda part: measure(part, draws, **options), parts))
+        names = [name for name, array in found[0].items() if array.ndim < 3]  # histograms count over all
+        return {name: np.concatenate([one[name] for one in found], axis=-1) for name in names}
+
+    return measured
+
+
+MEASURES.put(
+    "probe", "at init", make=shared(probe), about="Forward and backward through the stream, from noise."
+)
 
 MOST_TRAINED = 2e11
-"""Floating point operations that a measure after some steps of training may take: a few seconds."""
+"""Floating point operations that a core may take for some steps of training: a few seconds."""
 
 
 @MEASURES.add("trained", "after training")
+@shared
 def trained(e: Experiment, draws: dict, steps: int) -> dict[str, np.ndarray]:
     """What a run records in its step of this number, (L+1, S) or (L, S), with the loss of its own data."""
     if e.cost()[0] * steps > MOST_TRAINED:
@@ -54,7 +89,10 @@ def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]
 @MEASURES.add("last", "the last block's gradient")
 def last(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
     """``weight_grad_norm`` (S,) of the last block's matrices in the first step."""
-    return {"weight_grad_norm": next(Run(e.replace(record_every=1)))[0]["weight_grad_norm"][0, -1]}
+    run = Run(e.replace(record_every=0))
+    x, y = run.batches(0, e.batch)
+    run.weights.backward(run.batches.loss(run.model(x), y).sum())
+    return {"weight_grad_norm": Updates(run.weights, e.blocks).norms(run.weights.grad)[-1].numpy(force=True)}
 
 
 # ---------------------------------------------------------------------------------------- roads of gradients

@@ -224,15 +224,15 @@ class Updates:
 
     def measure(self) -> dict[str, Tensor]:
         """Call after the step."""
-        size = self._norms(self.before)
+        size = self.norms(self.before)
         torch.sub(self.weights.flat, self.before, out=self.before)
         return {
             "weight_norm": size,
-            "weight_grad_norm": self._norms(self.weights.grad),
-            "update_ratio": self._norms(self.before) / size,
+            "weight_grad_norm": self.norms(self.weights.grad),
+            "update_ratio": self.norms(self.before) / size,
         }
 
-    def _norms(self, flat: Tensor) -> Tensor:
+    def norms(self, flat: Tensor) -> Tensor:
         """Norm of each block's matrices within a flat buffer, (L, S)."""
         squares = torch.zeros(self.depth, len(self.weights.seeds), device=flat.device)
         groups = self.weights.groups(flat)

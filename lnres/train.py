@@ -29,7 +29,7 @@ FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
 INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "gain_block", "cut", "drop_branch"
 """Live knobs that the layers themselves look up."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 
 def one_thread() -> None:
@@ -37,16 +37,16 @@ def one_thread() -> None:
 
     Two threads collapse when anything else wants a core; denormal gradients of a vanishing network slow a
     step several times; and where malloc hands large blocks back to the system after each step, getting them
-    again costs a recorded step a fifth of its time (glibc only). MKL is told, before its first call, that
-    the place of an array in memory must not change a bit: else a member of odd width differs from the run
-    of its seed alone.
+    again costs a recorded step a fifth of its time (glibc only; threads take from one and the same store).
+    MKL is told, before its first call, that the place of an array in memory must not change a bit: else a
+    member of odd width differs from the run of its seed alone.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     with contextlib.suppress(AttributeError, OSError):
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, 2**30)
+        for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**30), (M_ARENA_MAX, 1)):
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def where(device: str) -> str:

@@ -19,8 +19,7 @@ if picture == PICTURES[0]:
 else:
     st.query_params["picture"] = picture
 st.caption(BOARDS[picture].about)
-with st.spinner("Measuring networks ..."):
-    board(picture, picture)
+board(picture, picture)
 
 formulas = st.popover("All closed forms", key="formulas", on_change="rerun")
 if formulas.open:

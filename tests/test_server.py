@@ -401,7 +401,7 @@ def test_the_speed_is_told_to_the_worker_and_the_page(talk, lockstep, orders):
 def test_the_first_visitor_may_come_by_any_link(monkeypatch):
     """Before any navigation was drawn, Streamlit would run a file of pages/ without app.py."""
     monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
-    monkeypatch.setattr(server, "_warm", lambda: None)
+    monkeypatch.setattr(server, "_warm", lambda leaving: None)
 
     async def met():
         async with server.lifespan(None):

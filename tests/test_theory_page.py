@@ -77,6 +77,24 @@ def test_after_some_steps_the_profile_is_what_the_run_records_and_the_ray_is_fad
     assert all(t["opacity"] < 1 for p in answer["panels"] for t in p["figure"]["data"] if "opacity" in t)
 
 
+@pytest.mark.parametrize(("name", "options"), [("probe", {}), ("trained", {"steps": 2})])
+def test_networks_measured_on_all_cores_at_once_are_what_each_is_alone(name, options, monkeypatch):
+    e = Experiment(norm="layer", width=16, depth=4, seeds=5, batch=8, record_every=0)
+    alone = [MEASURES[name].make(e.replace(seed=seed, seeds=1), {}, **options) for seed in e.member_seeds]
+    monkeypatch.setattr(measures, "LARGE", 0)
+    monkeypatch.setattr(measures.os, "cpu_count", lambda: 3)
+    together = MEASURES[name].make(e, {}, **options)
+    assert {"act_rms", "grad_norm", "cosine"} <= set(together)
+    for array, found in together.items():
+        np.testing.assert_array_equal(found, np.concatenate([one[array] for one in alone], -1), array)
+
+
+def test_the_last_gradient_is_what_a_run_records():
+    e = Experiment(norm="layer", width=16, depth=4, seeds=3, batch=1)
+    recorded = next(Run(e.replace(record_every=1)))[0]["weight_grad_norm"][0, -1]
+    np.testing.assert_array_equal(MEASURES["last"].make(e, {})["weight_grad_norm"], recorded)
+
+
 def test_too_much_training_is_refused_in_words_and_init_is_shown(monkeypatch):
     monkeypatch.setattr(measures, "MOST_TRAINED", 1e6)
     answer = ask("profiles", steps=100)

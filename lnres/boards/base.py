@@ -221,6 +221,8 @@ class Board:
 
     fields: Sequence[Field]
     function: Callable[[dict[str, Any]], Answer]
+    measures: bool = False
+    """Whether an answer may take a second: a page then stands without it, and asks."""
 
     @property
     def values(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ TITLES = {"variance": "Size of the stream", "gradient": "Gradient", "cosine": "L
 AXES = {"variance": "mean square", "gradient": "gradient²", "cosine": "mean cosine of pairs"}
 
 
-@lru_cache(128)
+@lru_cache(512)
 def measured(e, name: str = "probe", options: tuple = ()) -> dict[str, np.ndarray]:
     """A measure of an experiment, remembered; it is frozen, and so is what it does."""
     return local.start().measure(name, e, **dict(options))
@@ -142,7 +142,7 @@ def _note(text: str, y: float) -> dict:
 
 
 BOARDS.put(
-    "profiles", "Depth profiles", make=Board(PROFILE, profiles),
+    "profiles", "Depth profiles", make=Board(PROFILE, profiles, measures=True),
     about="The signal and its gradient, block by block: lines and bands are measured, dashes are theory.",
 )  # fmt: skip
 
@@ -211,7 +211,7 @@ def _known(values: np.ndarray | None) -> str:
 
 
 BOARDS.put(
-    "waterfall", "Gradient waterfall", make=Board(FALL, waterfall),
+    "waterfall", "Gradient waterfall", make=Board(FALL, waterfall, measures=True),
     about="The same gradient walks back through six networks. Where does it drown, where does it burst?",
 )  # fmt: skip
 
@@ -255,7 +255,7 @@ def carpet(v: dict) -> Answer:
 
 
 BOARDS.put(
-    "carpet", "Cosine carpet", make=Board(CARPET, carpet),
+    "carpet", "Cosine carpet", make=Board(CARPET, carpet, measures=True),
     about="Forty digits, sorted by class, each compared with each: LayerNorm keeps gradients and makes "
     "inputs alike; BatchNorm does the reverse.",
 )  # fmt: skip
@@ -329,7 +329,7 @@ def chaos(v: dict) -> Answer:
 
 
 BOARDS.put(
-    "chaos", "Edge of chaos", make=Board(CHAOS, chaos),
+    "chaos", "Edge of chaos", make=Board(CHAOS, chaos, measures=True),
     about="A tanh network has two phases. Drag the dot across the line and watch its gradient turn.",
 )  # fmt: skip
 
@@ -385,7 +385,7 @@ def exponents(v: dict) -> Answer:
 
 
 BOARDS.put(
-    "exponents", "Pre, post, DeepNorm", make=Board(EXPONENTS, exponents),
+    "exponents", "Pre, post, DeepNorm", make=Board(EXPONENTS, exponents, measures=True),
     about="One move of the norm changes how the last gradient goes with depth: a power of L, or not at all.",
 )  # fmt: skip
 
@@ -439,7 +439,7 @@ def batches(v: dict) -> Answer:
 
 
 BOARDS.put(
-    "batches", "BatchNorm's batch", make=Board(BATCH, batches),
+    "batches", "BatchNorm's batch", make=Board(BATCH, batches, measures=True),
     about="Without a skip, BatchNorm makes gradients explode, even in a linear network.",
 )  # fmt: skip
 

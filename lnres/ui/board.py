@@ -50,5 +50,6 @@ def _show(made: Board, key: str, values: dict, number: int, live: str = "") -> N
     styles = [server.address(name) for name in ("player.css", "board.css")]
     told = {"key": key, "fields": made.specs, "first": made.values, "values": values, "themes": THEMES}
     told |= {"number": number, "live": live}
-    text = json.dumps(told)[:-1] + f', "answer": {made.answer(values)}}}'
+    answer = "null" if live and made.measures else made.answer(values)
+    text = json.dumps(told)[:-1] + f', "answer": {answer}}}'
     _mount(key=key, data=files | {"styles": styles, "told": text}, on_question_change=lambda: None)

@@ -5,6 +5,7 @@ import gc
 import gzip
 import importlib
 import json
+import threading
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import cache
@@ -33,6 +34,7 @@ SERVED = sorted(path for path in ASSETS.iterdir() if path.suffix in TYPES)
 FILES = {path.name: TYPES[path.suffix] for path in [*SERVED, Path("plotly.min.js")]}
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
+REHEARSAL = 4.0  # seconds between two boards that nobody has asked for yet
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
 
 
@@ -386,8 +388,18 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-def _warm() -> None:
-    """Import and prepare what the first visitor will need, while the server answers already."""
+def _rehearse(leaving: threading.Event) -> None:
+    """Measure what boards show at first, now and then one, so that no visitor waits for it."""
+    rows = importlib.import_module("lnres.boards").BOARDS
+    for made in [row for row in (rows[name].make for name in rows) if row.measures]:
+        if leaving.wait(REHEARSAL):
+            return
+        with suppress(ValueError):  # the workers are busy: whoever opens it will wait
+            made.answer(made.values)
+
+
+def _warm(leaving: threading.Event) -> None:
+    """Import, prepare and measure what the first visitors will need, while the server answers already."""
     importlib.import_module("lnres.experiment")
     importlib.import_module("lnres.boards")
     importlib.import_module("lnres.anatomy")
@@ -396,6 +408,7 @@ def _warm() -> None:
     _packed("plotly.min.js")
     gc.collect()
     gc.freeze()  # Streamlit collects after every rerun: 117 ms with everything loaded, 0 once frozen
+    _rehearse(leaving)
 
 
 @asynccontextmanager
@@ -403,7 +416,9 @@ async def lifespan(app):
     """Warm workers while the server lives."""
     # Or Streamlit would take the first visitor, if a link leads past the first page, around app.py.
     PagesManager.uses_pages_directory = False
-    warmed = asyncio.get_running_loop().run_in_executor(None, _warm)
+    leaving = threading.Event()
+    warmed = asyncio.get_running_loop().run_in_executor(None, _warm, leaving)
     yield
+    leaving.set()
     await warmed
     local.stop()
