@@ -12,6 +12,7 @@ const OVER = {
   above: (cells, n, t) => OVER.mean(cells, n) + reach(cells, n, t),
 };
 const OPS = { less: (a, b) => a - b, per: (a, b) => a / b, times: (a, b) => a * b };
+const DENSE = 20; // steps, all of which are probed
 const EDGES = { band: ["low", "high"], interval: ["below", "above"] };
 
 function sum(cells, n, of = (v) => v) {
@@ -209,9 +210,9 @@ function rangeOf(ask, traces, before) {
   return before && before[0] <= range[0] && range[1] <= before[1] && slack <= snap ? before : range;
 }
 
-/** From 0 to the last step, rounded up. */
+/** From 0 to the last step, rounded up; at the start, to where steps are no longer probed one by one. */
 function untilOf(parts, end) {
-  const last = Math.max(end, parts);
+  const last = Math.max(end, DENSE);
   const tens = 10 ** Math.floor(Math.log10(last / parts) + 1e-9);
   const unit = [5, 2, 1].map((lead) => lead * tens).find((unit) => unit * parts <= last);
   return [0, Math.ceil(last / unit) * unit];

@@ -7,7 +7,7 @@ import { decode, Record } from "./record.js";
 import { Tree } from "./tree.js";
 
 const PERIOD = 100; // ms between two paints
-const [SLOT, FIRST] = [95, 40]; // ms that a paint may take, and the first one of new runs
+const [SLOT, HAND] = [95, 40]; // ms that a paint may take, and one that follows a hand
 const CHIPS = ["step", "acc_train", "acc_test"]; // what is shown whatever the panels are
 const MOST = 8; // panels
 const LATE = 20; // steps behind the others that are told
@@ -19,6 +19,7 @@ const left = new Map(); // what pages that were left had been looking at, by the
 class Player {
   runs = []; // { id, name, said: [sentence, what could be tried], replayed, record }, in the order of the scene
   scene = null;
+  specs = {}; // of the figures that were shown, each with the version of the runs it was made for
   version = null;
   state = { playing: false, speed: 0, notice: "" };
   at = null; // the step looked at, null for the latest
@@ -28,7 +29,7 @@ class Player {
   bigger = asked("big"); // its figure, while there are no charts yet
   awaiting = /^\d{1,9}$/.test(asked("at") ?? "") ? Number(asked("at")) : null; // the step to look at, once recorded
   loop = [null, null]; // what a replay stays between
-  charts = []; // { figure, names, frames, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost }
+  charts = []; // { figure, spec, names, frames, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost, whole }
   counts = { painted: 0, asked: 0, bytes: 0, frames: 0, lost: 0, mounts: 0, reconnects: 0, turns: 0 };
   paints = []; // { at, cost, version, step, waiting } of the last paints, in ms of performance.now()
   due = 0; // when the next paint may be
@@ -78,8 +79,10 @@ class Player {
     if (this.socket.readyState !== WebSocket.OPEN || this.awaited || document.hidden) return;
     this.awaited = true;
     const have = Object.fromEntries(this.runs.map((run) => [run.id, run.record.have]));
+    const shown = this.scene ? this.charts.map(({ figure }) => figure) : (this.chosen ?? []);
+    const figures = Object.fromEntries(shown.map((name) => [name, this.specs[name]?.version ?? null]));
     this.counts.asked++;
-    this.socket.send(JSON.stringify({ have, version: this.version, names: this.names ?? [] }));
+    this.socket.send(JSON.stringify({ have, version: this.version, names: this.names ?? [], figures }));
   }
 
   tell(what, value) {
@@ -123,14 +126,16 @@ class Player {
     const moved = this.runs.some(({ replayed }, i) => replayed !== again[i]);
     const different = fresh || moved || header.playing !== this.state.playing;
     this.state = header;
+    for (const [name, spec] of Object.entries(header.specs ?? {})) this.specs[name] = { ...spec, version: header.version };
     if (header.scene) this.set(header.scene, header.version);
+    else if (header.specs) this.lay();
     this.say(header.notice);
     if (this.awaiting !== null && this.end > this.awaiting) this.look(this.awaiting);
     if (fresh && !this.begun) {
       this.begun = true;
-      this.room = FIRST;
-      this.hurry(); // the first frame of new runs answers a hand
-    } else if (different && !header.scene) this.schedule();
+      this.room = 0; // the first frame of new runs answers a hand: one chart, and then the others
+      this.hurry();
+    } else if ((different || header.specs) && !header.scene) this.schedule();
     this.ask(); // the server keeps the pace, so what comes next is on its way while this is painted
   }
 
@@ -188,16 +193,16 @@ class Player {
     if (this.searched !== location.search) this.write(); // a rerun of the page writes what it knew
     this.controls();
     // New runs leave the last picture until they have something to show.
-    const ready = (chart) => chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
+    const ready = (chart) => chart.spec && chart.seen && (this.end >= 0 || !chart.mounted) && this.stale(chart);
     const due = window.Plotly ? this.charts.filter(ready) : [];
     due.forEach((chart) => (chart.since ??= start));
-    due.sort((a, b) => a.since - b.since || a.cost - b.cost);
+    due.sort((a, b) => a.since - b.since || this.costs(a) - this.costs(b));
     // Those that have waited longest, and of them the cheapest first, as many as fit: buttons must answer.
     let { room } = this;
-    const mine = due.filter((chart, i) => (room -= chart.cost) >= 0 || i === 0);
+    const mine = due.filter((chart, i) => (room -= this.costs(chart)) >= 0 || i === 0);
     mine.forEach((chart) => this.draw(chart));
     if (mine.length) this.count(start, due.length - mine.length);
-    if (mine.length < due.length) this.room === FIRST ? this.hurry() : this.schedule();
+    if (mine.length < due.length) this.room < SLOT ? this.hurry() : this.schedule();
     this.room = SLOT;
   }
 
@@ -211,7 +216,6 @@ class Player {
 
   /** Whether a chart would look different if it were drawn now. */
   stale(chart) {
-    const spec = this.scene.figures[chart.figure];
     const rows = this.runs.map(({ record }) => chart.names.map((name) => record.rows(name)));
     const hidden = [...this.hidden].sort();
     const { figure, size, zoom } = chart;
@@ -221,18 +225,29 @@ class Player {
 
   draw(chart) {
     const start = performance.now();
-    const { mounted } = chart;
+    const whole = chart.revision !== this.revision(chart);
     this.fill(chart);
     chart.since = null;
     const cost = performance.now() - start;
-    if (mounted) chart.cost += (chart.cost ? 0.2 : 1) * (cost - chart.cost); // the first time also mounts
+    if (whole) chart.whole = cost;
+    else chart.cost += (chart.cost ? 0.2 : 1) * (cost - chart.cost);
+  }
+
+  /** What a chart shows beside numbers; what is new in that has to be drawn as a whole. */
+  revision(chart) {
+    return `${this.version} ${chart.figure} ${chart.zoom}`;
+  }
+
+  /** The ms that drawing a chart will take, as far as the last time tells. */
+  costs(chart) {
+    return chart.revision === this.revision(chart) ? chart.cost : chart.whole;
   }
 
   fill(chart) {
     const records = this.runs.map((run) => run.record);
     const shown = records.map((_, i) => i).filter((i) => !this.hidden.has(i));
     const theme = this.scene.themes[this.theme];
-    const spec = this.scene.figures[chart.figure];
+    const { spec } = chart;
     const options = { step: this.at, shown, theme, memory: chart.memory };
     const same = chart.next === chart.drawn;
     Object.assign(chart, { drawn: chart.next, at: this.at });
@@ -242,7 +257,7 @@ class Player {
       return mark(chart.node, fill({ data: [], layout: { shapes, annotations } }, records, options).layout);
     }
     const { data, layout } = fill(spec, records, options);
-    const uirevision = `${this.version} ${chart.figure} ${chart.zoom}`;
+    const uirevision = this.revision(chart);
     if (chart.revision !== uirevision) Object.assign(chart, { revision: uirevision, held: new Set() });
     for (const axis of chart.held) layout[axis] = { ...layout[axis], range: chart.node.layout[axis].range };
     Object.assign(layout, chart.size, { uirevision });
@@ -350,13 +365,15 @@ class Player {
     names.forEach((figure, i) => {
       const chart = (this.charts[i] ??= this.chart());
       if (chart.figure !== figure) Object.assign(chart, { figure, memory: {} });
-      chart.names = [...namesIn(figures[figure].data)];
-      chart.frames = JSON.stringify(figures[figure].data).includes('"frame"');
+      chart.spec = this.specs[figure]?.version === this.version ? this.specs[figure] : null; // it may be on its way
+      chart.names = [...namesIn(chart.spec?.data ?? [])];
+      chart.frames = JSON.stringify(chart.spec?.data ?? []).includes('"frame"');
       this.caption(chart);
     });
-    const before = this.names;
+    const before = this.names ?? [];
     this.names = [...new Set([...CHIPS, ...this.charts.flatMap(({ names }) => names)])];
-    if (this.awaited && this.names.some((name) => !before.includes(name))) this.tell("wake");
+    const wanting = this.charts.some(({ spec }) => !spec) || this.names.some((name) => !before.includes(name));
+    if (this.awaited && wanting) this.tell("wake");
     if (this.laid === undefined) this.big = this.charts.find(({ figure }) => figure === this.bigger) ?? null;
     this.laid = names;
     for (const chart of this.charts) {
@@ -375,12 +392,12 @@ class Player {
   }
 
   chart() {
-    const chart = { memory: {}, seen: true, zoom: 0, cost: 0, held: new Set() };
+    const chart = { memory: {}, seen: true, zoom: 0, cost: 0, whole: 0, held: new Set() };
     chart.title = h("div", { class: "lnres-title", ondblclick: ({ target }) => target === chart.title && this.enlarge(chart) });
     chart.node = h("div", { class: "lnres-chart", role: "img" });
     chart.panel = h("figure", { class: "lnres-panel" }, chart.title, chart.node);
     chart.node.addEventListener("pointerdown", (down) => {
-      if (!this.scene.figures[chart.figure].blocks || down.button) return;
+      if (!chart.spec?.blocks || down.button) return;
       const up = (event) => Math.hypot(event.x - down.x, event.y - down.y) < 4 && this.operate(chart, event);
       window.addEventListener("pointerup", up, { once: true, capture: true }); // Plotly covers the page
     }, { capture: true });
@@ -431,7 +448,8 @@ class Player {
   }
 
   caption(chart) {
-    const { label, about, summary, key } = this.scene.figures[chart.figure];
+    const { label, about } = this.scene.figures[chart.figure];
+    const { summary = "", key = "", blocks = false } = chart.spec ?? {};
     const groups = Object.groupBy(Object.entries(this.scene.figures), ([, { group }]) => group);
     const options = Object.entries(groups).map(([group, rows]) =>
       h("optgroup", { label: group }, ...rows.map(([name, row]) => h("option", { value: name }, row.label))));
@@ -440,7 +458,7 @@ class Player {
     chart.pick.title = about;
     chart.said.title = `${key}\n${about}`;
     chart.said.textContent = `measured · ${key}`;
-    chart.node.classList.toggle("lnres-blocks", Boolean(this.scene.figures[chart.figure].blocks));
+    chart.node.classList.toggle("lnres-blocks", Boolean(blocks));
     chart.node.setAttribute("aria-label", `${label}. ${summary}`);
   }
 
@@ -612,7 +630,7 @@ class Player {
     else this.asked = setTimeout(() => this.tell("judge", this.at), 120); // once the hand rests
     if (!this.fork.hidden) this.forks();
     this.write();
-    this.room = FIRST; // the charts that have waited longest follow the hand, the others as soon as they can
+    this.room = HAND; // the charts that have waited longest follow the hand, the others as soon as they can
     this.hurry();
   }
 

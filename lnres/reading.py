@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnres.record import Record
+from lnres.record import DENSE, Record
 
 if TYPE_CHECKING:
     from lnres.experiment import Experiment
 
-DENSE, RECENT = 20, 3
-"""Probes at the start and at the end among which the largest update is looked for; so many of the last tests
-are averaged."""
+RECENT = 3
+"""Probes at the end among which, beside the dense ones at the start, the largest update is looked for; so
+many of the last tests are averaged."""
 LEARNED = 0.9
 """Share of right answers with which a network has learned."""
 TINY = 1e-37

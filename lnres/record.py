@@ -23,6 +23,9 @@ CLOCKS = {
 }  # fmt: skip
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
 
+DENSE = 20
+"""Until this step every step is probed: the first spike is the story."""
+
 # Values are counted on an asinh scale: linear near 0, logarithmic beyond 1, with a bin below and one above.
 HIST_BINS, HIST_REACH = 64, 8.0
 GRAD_DECADES = -12, 4

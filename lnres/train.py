@@ -17,11 +17,9 @@ from lnres.norms import NORMS
 from lnres.optim import OPTIMIZERS, learning_rate, stepper
 from lnres.plane import Plane
 from lnres.probes import Scratch, Tape, Updates, activations, gradients
-from lnres.record import Frame
+from lnres.record import DENSE, Frame
 from lnres.river import river
 
-DENSE = 20
-"""Until this step every step is probed: the first spike is the story."""
 RIVER_EVERY = 5
 """Every so many probes, and where something was changed, it is measured who wrote the stream: that costs
 as much as half the other probes together."""

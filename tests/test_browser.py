@@ -420,7 +420,7 @@ def test_a_slider_starts_new_runs_in_the_same_charts(visit):
 # 60,000 steps, every tenth with 512 numbers of each block; one array is asked for when half is over.
 HOURS = """async () => {
   const style = document.querySelector('link[href*="player.css"]').href;
-  const { Record } = await import(style.replace('css', 'js'));
+  const { Record } = await import(style.replace('player.css', 'record.js'));
   const record = new Record();
   const rows = (from, to, width, factor) => {
     const cell = (_, i) => factor * (from + Math.floor(i / width));

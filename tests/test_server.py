@@ -164,6 +164,8 @@ DAMAGED = {
     '{"have": {}, "names": "loss_train"}': "names",
     '{"have": {}, "names": ["../../etc/passwd"]}': "names",
     '{"have": {}, "names": [[]]}': "names",
+    '{"have": {}, "figures": ["loss"]}': "figures",
+    '{"have": {}, "figures": {"loss": "new"}}': "figures",
     '{"do": "rm"}': "do",
     '{"do": ["play"]}': "do",
     '{"do": {"play": 1}}': "do",
@@ -211,7 +213,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LETTERS, inner, max_size=3),
 )
 MESSAGES = st.fixed_dictionaries(
-    {}, optional={"have": JSON, "names": JSON, "version": JSON, "do": JSON, "value": JSON, "more": JSON}
+    {}, optional=dict.fromkeys(("have", "names", "figures", "version", "do", "value", "more"), JSON)
 )
 
 
@@ -224,7 +226,9 @@ def test_whatever_a_message_says_nothing_but_value_errors_are_raised(message):
         if "do" in message:
             server._command(SimpleNamespace(pace=float), message)
         else:
-            assert set(server._pull(message)["names"]) <= set(CLOCK_OF)
+            pull = server._pull(message)
+            assert set(pull["names"]) <= set(CLOCK_OF)
+            assert set(pull["figures"]) <= set(FIGURES)
 
 
 def test_two_pulls_at_once_get_a_sentence(talk, lockstep):
@@ -243,7 +247,20 @@ def test_the_first_answer_carries_the_scene_and_the_next_does_not(talk, lockstep
     assert [config["letter"] for config in first["scene"]["configs"]] == ["A", "B"]
     assert first["scene"]["known"] == list(FIGURES)
     assert set(first["scene"]["panels"]) < set(first["scene"]["figures"]) < set(FIGURES)
-    assert "scene" not in asked(talk, version=first["version"])[1]
+    assert set(first["specs"]) == set(first["scene"]["panels"])
+    assert not {"scene", "specs"} & asked(talk, version=first["version"])[1].keys()
+
+
+def test_only_figures_that_are_shown_are_sent_and_each_once(talk, lockstep):
+    _, first = asked(talk, figures={"cosine": None, "time_gradients": None, "no such figure": None})
+    assert set(first["specs"]) == {"cosine", *first["scene"]["panels"]}  # no network here has time steps
+    known = dict.fromkeys(first["specs"], first["version"])
+    assert "specs" not in asked(talk, version=first["version"], figures=known)[1]
+    _, other = asked(talk, version=first["version"], figures={"loss": known["loss"], "river": None})
+    assert set(other["specs"]) == {"river"}
+    lockstep.reset()
+    _, again = asked(talk, version=first["version"], figures=known)
+    assert set(again["specs"]) == set(known)
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
                                   of logarithms only those ``above``; ``end`` picks one side, and with
                                   ``flip`` it runs downwards.
-``{"until": k}``                  from 0 to the last step of all runs, rounded up to a multiple of the largest
-                                  of 1, 2, 5, 10, 20 ... that is at most a k-th of it: what stands still for
-                                  a while is cheap to draw.
+``{"until": k}``                  from 0 to the last step of all runs, at least ``DENSE``, rounded up to a
+                                  multiple of the largest of 1, 2, 5, 10, 20 ... that is at most a k-th of it:
+                                  what stands still for a while is cheap to draw.
 ``{"now": true}``, ``{"past": true}`` the step looked at, and whether it is not simply the latest.
 ``{"shown": i}``, ``{"tile": i}`` whether a configuration is shown (``eventful``: and has events), and its
     share of the width.
@@ -39,7 +39,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lnres.figures.base import THEMES
-from lnres.record import CLOCK_OF, Record
+from lnres.record import CLOCK_OF, DENSE, Record
 
 HISTOGRAMS = "act_hist", "grad_hist"
 """Arrays that travel, and are drawn, as shares of all members."""
@@ -222,8 +222,8 @@ def _range(ask: dict, traces: list[dict]) -> list[float]:
 
 
 def _until(parts: int, last: int) -> list[float]:
-    """From 0 to the last step, rounded up."""
-    last = max(last, parts)
+    """From 0 to the last step, rounded up; at the start, to where steps are no longer probed one by one."""
+    last = max(last, DENSE)
     exponent = math.floor(math.log10(last / parts) + 1e-9)
     unit = max(lead * 10**exponent for lead in (1, 2, 5) if lead * 10**exponent * parts <= last)
     return [0, math.ceil(last / unit) * unit]

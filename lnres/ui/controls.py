@@ -200,25 +200,37 @@ def settle(runs: Sequence[Seen]) -> None:
     st.query_params.from_dict(Scene([run.told for run in runs]).query() | view)
 
 
-def controls() -> Scene:
-    """Draw all controls into the sidebar and return the scene they show."""
-    scene: Scene = st.session_state.scene
+def _first(scene: Scene) -> Experiment:
+    """The configuration that speaks for all: the first that is not locked, if there is one."""
     free = [e for i, e in enumerate(scene.experiments) if i not in _locked()]
-    first = (free or scene.experiments)[0]
-    values = [{} for _ in scene.experiments]
+    return (free or scene.experiments)[0]
 
+
+def question() -> None:
+    """Draw the questions that open a scene."""
     # Streamlit forgets a control while another page is open.
     st.session_state.setdefault("chosen", st.session_state.get("question"))
     st.selectbox(
         "Question", list(SCENES), format_func=lambda n: SCENES[n].label, key="chosen", index=None,
         placeholder="Choose a question ...", on_change=_choose, label_visibility="collapsed",
     )  # fmt: skip
-    if contrasts := _contrasted(first.at(inf)):  # none of what costs too much
+
+
+def contrast() -> None:
+    """Draw what could be the one thing that differs."""
+    if contrasts := _contrasted(_first(st.session_state.scene).at(inf)):  # none of what costs too much
         st.menu_button(
             "Change exactly one thing", list(contrasts), key="contrast", format_func=contrasts.get,
             width="stretch", on_click=_contrast,
             help="A stays as it is; the others equal it but for what you choose",
         )  # fmt: skip
+
+
+def controls() -> Scene:
+    """Draw the controls of all settings and return the scene they show."""
+    scene: Scene = st.session_state.scene
+    first = _first(scene)
+    values = [{} for _ in scene.experiments]
     explain()
     apart = [name for name in SETTINGS if name in scene.apart]
     for i, experiment in enumerate(scene.experiments):

@@ -81,19 +81,25 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def scene(runs, panels=(), drawn=(), at=None) -> dict:
-    """Everything the player draws that does not move: configurations, figures with references, themes.
+def figures(runs) -> dict[str, dict]:
+    """Specs of all figures that apply to these runs, by name; numbers are references into their records."""
+    configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(runs)]
+    specs = {name: FIGURES[name].make(configs) for name in FIGURES}
+    return {name: spec for name, spec in specs.items() if spec.get("applies", True)}
 
-    ``panels`` are the figures to show at first, the usual ones if there are none; ``drawn`` are traces to
-    lay over figures, by their names; ``at`` is the step to look at first.
+
+def scene(runs, specs, panels=(), at=None) -> dict:
+    """What the player shows beside charts: configurations, knobs, which figures there are, themes.
+
+    ``panels`` are the figures to show at first, the usual ones if there are none; ``at`` is the step to look
+    at first.
     """
     from lnres.experiment import FIELDS, Experiment  # torch: the server answers before it is there
     from lnres.scene import Scene
 
     compared = Scene([run.experiment for run in runs])
     configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(runs)]
-    figures = {name: FIGURES[name].make(configs) for name in FIGURES}
-    figures = {name: spec for name, spec in figures.items() if spec.get("applies", True)}
+    now = [run.now for run in runs]
     return {
         "configs": [
             {
@@ -104,7 +110,7 @@ def scene(runs, panels=(), drawn=(), at=None) -> dict:
                 "colour": c.colour,
                 "dash": c.dash,
                 "parent": compared.parent(c.index),
-                "now": {name: getattr(run.now, name) for name in Experiment.live()},
+                "now": {name: getattr(now[c.index], name) for name in Experiment.live()},
             }
             for c, run in zip(configs, runs, strict=True)
         ],
@@ -114,13 +120,11 @@ def scene(runs, panels=(), drawn=(), at=None) -> dict:
             for name in Experiment.live()
         ],
         "figures": {
-            name: spec
-            | {"data": [*spec["data"], *dict(drawn).get(name, [])]}
-            | {"label": FIGURES[name].label, "about": FIGURES[name].about}
-            for name, spec in figures.items()
+            name: {"label": FIGURES[name].label, "about": FIGURES[name].about, "group": spec["group"]}
+            for name, spec in specs.items()
         },
         "known": list(FIGURES),
-        "panels": [name for name in panels or PANELS if name in figures][:4],
+        "panels": [name for name in panels or PANELS if name in specs][:4],
         "themes": THEMES,
         "at": at,
     }
@@ -162,9 +166,22 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
             "have": have, "events": record.events[have["events"] :],
         })  # fmt: skip
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
-    if pull["version"] != lockstep.version:
-        state["scene"] = scene(lockstep.runs, lockstep.panels, lockstep.drawn, lockstep.at)
+    if not _knows(pull, lockstep):
+        specs = figures(lockstep.runs)
+        wanted = {name for name, version in pull["figures"].items() if version != lockstep.version}
+        if pull["version"] != lockstep.version:
+            state["scene"] = scene(lockstep.runs, specs, lockstep.panels, lockstep.at)
+            wanted |= {*state["scene"]["panels"]}
+        state["specs"] = {
+            name: specs[name] | {"data": [*specs[name]["data"], *lockstep.drawn.get(name, [])]}
+            for name in wanted & specs.keys()
+        }
     return pack(arrays, state | {"runs": runs, "spans": shapes}), whole
+
+
+def _knows(pull: dict, lockstep) -> bool:
+    """Whether the player has what does not move: the scene of these runs, and all figures that it shows."""
+    return {pull["version"], *pull["figures"].values()} == {lockstep.version}
 
 
 def _fitting(rows: dict, room: float) -> int:
@@ -206,7 +223,11 @@ def _pull(message: dict) -> dict:
     counts = [n for row in rows for n in (row.values() if isinstance(row, dict) else [None])]
     if not all(type(n) is int and n >= 0 for n in counts):
         raise ValueError("have must map run ids to counts of rows, such as {'ab12': {'step': 40}}")
-    return {"names": names, "have": have, "version": seen}
+    shown = message.get("figures", {})
+    if not isinstance(shown, dict) or not all(type(n) in (int, type(None)) for n in shown.values()):
+        raise ValueError("figures must map what is shown to the version it was made for, such as {'loss': 3}")
+    figures = {name: version for name, version in shown.items() if name in FIGURES}  # a link may say others
+    return {"names": names, "have": have, "version": seen if type(seen) is int else None, "figures": figures}
 
 
 def _speed(lockstep, value) -> None:
@@ -299,12 +320,12 @@ async def live(socket: WebSocket) -> None:
         while True:
             pull = await pulls.get()
             asked_before, names = names, pull["names"]
-            if pull["version"] == lockstep.version and names == asked_before:
+            if _knows(pull, lockstep) and names == asked_before:
                 seen = await lockstep.news(seen, PATIENCE)
-            # New runs answer a hand: they need not wait for the pace.
-            while pull["version"] == lockstep.version and (rest := sent + PACE - time.monotonic()) > 0:
+            # What answers a hand need not wait for the pace: new runs, their first frame, another figure.
+            while _knows(pull, lockstep) and (rest := sent + PACE - time.monotonic()) > 0:
                 seen = await lockstep.news(lockstep.news_count, rest)
-            seen, sent = lockstep.news_count, time.monotonic()
+            seen, sent = lockstep.news_count, time.monotonic() if _knows(pull, lockstep) else 0.0
             blob, whole = answer(lockstep, pull)
             if not whole:
                 seen = -1
