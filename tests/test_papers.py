@@ -23,11 +23,12 @@ from lnres.papers import (
     Paper,
     Point,
     committed,
+    measured,
     points_of,
     run,
 )
 
-QUICK = ("veit-paths", "deepnorm", "fixup", "rezero")
+QUICK = ("veit-paths", "deepnorm", "fixup", "rezero", "dong", "xiong-sum", "xiong-slope")
 
 
 def point(published, measured):
@@ -107,14 +108,18 @@ def test_what_is_quick_is_measured_anew(name):
         assert new["measured"] == pytest.approx(old["measured"], rel=1e-3)
 
 
+def test_weights_behind_a_norm_turn_by_what_their_decay_asks_for():
+    assert measured.rotation("layer", 0.1, 0.2).mean() == pytest.approx(1, abs=0.05)
+
+
 def test_the_command_keeps_what_it_was_not_asked_for(tmp_path, monkeypatch):
     file = tmp_path / "papers.json"
-    for name in ("veit-paths", "li"):
+    for name in ("veit-paths", "rezero"):
         monkeypatch.setattr("sys.argv", ["lnres", "papers", name, "--json", str(file)])
         assert command.main() == 0
     assert {row["id"]: row["status"] for row in json.loads(file.read_text())} == {
         "veit-paths": REPLICATES,
-        "li": NOT_RUN,
+        "rezero": REPLICATES,
     }
     monkeypatch.setattr("sys.argv", ["lnres", "papers", "nobody"])
     assert command.main() == 2

@@ -128,10 +128,10 @@ LESSONS.put(
     about="Whether a gradient of the right size is enough to learn",
     make=Lesson(
         scene="norm=none~layer~layer&residual=none~none~identity&placement=inner~inner~pre&layers=1~1~2"
-        "&depth=32&width=32&optimizer=adam&lr=0.001&steps=401&record_every=40",
+        "&depth=32&width=32&optimizer=adam&lr=0.001&steps=351&record_every=35",
         panels=("accuracy", "cosine"),
         seeds=7,
-        sketch=Sketch(end=400, about="accuracy of B", **ACCURACY),
+        sketch=Sketch(end=350, about="accuracy of B", **ACCURACY),
         options=(
             Option("as well as C, with skips", {"short": (-ALIKE, ALIKE)}, (0.1, 0.8, 0.9, 0.95, 0.98)),
             Option("better than A, worse than C", {"gain": (ALIKE, 1), "short": (ALIKE, 1)},
@@ -199,10 +199,10 @@ LESSONS.put(
     about="LayerNorm in the branch or on the sum, at two learning rates",
     make=Lesson(
         scene="norm=layer&placement=pre~post~pre~post&depth=24&optimizer=adam&lr=0.01~0.01~0.001~0.001"
-        "&steps=301&record_every=50",
+        "&steps=251&record_every=50",
         panels=("loss", "accuracy"),
         seeds=3,
-        sketch=Sketch(end=300, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
+        sketch=Sketch(end=250, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
         options=(
             Option("no difference", {"gap": (-ALIKE, ALIKE)}, (0.1, 0.85, 0.92, 0.95, 0.96)),
             Option("post is slower but ends close", {"gap": (ALIKE, 0.2)}, (0.1, 0.4, 0.65, 0.8, 0.88)),

@@ -192,16 +192,16 @@ def turned(depth: int = 8, pairs: int = 64) -> list[Point]:
     return points
 
 
-def rotation(norm: str, lr: float, weight_decay: float) -> np.ndarray:
+def rotation(norm: str, lr: float, weight_decay: float, **settings) -> np.ndarray:
     """Root mean square angle per step of the weights behind a norm, over what is expected, (S,).
 
-    A norm that forgets the scale of one vector of weights forgets it of that alone: for LayerNorm it is all of
-    a layer's weights and biases, for BatchNorm each unit's own weights.
+    A direction is that of the numbers whose common scale the norm forgets: with LayerNorm all weights and
+    biases of the layer, with BatchNorm each unit's own weights.
     """
     half = int(6 / (lr * weight_decay))
     run = Run(Experiment(
         **PLAIN, norm=norm, depth=2, width=64, batch=16, lr=lr, weight_decay=weight_decay, momentum=0.0,
-        optimizer="sgd", steps=2 * half, seed=FIRST, seeds=SEEDS, record_every=0,
+        optimizer="sgd", steps=2 * half, seed=FIRST, seeds=SEEDS, record_every=0, **settings,
     ))  # fmt: skip
     named = run.weights.named()
     weight, bias = (named[f"blocks.1.first.{what}"][0].detach() for what in ("weight", "bias"))
@@ -236,8 +236,13 @@ def rotations() -> list[Point]:
 
 
 def rotations_of_units() -> dict[str, np.ndarray]:
-    """The angle per step of BatchNorm's weights, over what is expected."""
-    return {name: rotation("batch", *at) for name, at in DECAYS.items()}
+    """The angle per step of BatchNorm's weights, over what is expected; also where ε counts for less.
+
+    Decay makes weights small: once ε counts beside their variance, their scale is not quite forgotten.
+    """
+    found = {name: rotation("batch", *at) for name, at in DECAYS.items()}
+    first = next(iter(DECAYS))
+    return found | {f"{first}, ε = 1e-8": rotation("batch", *DECAYS[first], eps=1e-8)}
 
 
 def dropped() -> list[Point]:
@@ -258,7 +263,7 @@ def dropped() -> list[Point]:
 
 
 def ranks(depth: int = 6, width: int = 32, positions: int = 8) -> dict[str, np.ndarray]:
-    """What tokens keep of their differences, ‖H − mean‖/‖H‖, layer by layer of attention in double precision."""
+    """What tokens keep of their differences, ‖H − mean‖/‖H‖, layer by layer of attention, in doubles."""
     found, start, seeds = {}, (1 / math.sqrt(width), 0.0, "normal"), range(FIRST, FIRST + SEEDS)
     for name, skip in (("alone", 0), ("with skips", 1)):
         weights = Weights(seeds)

@@ -136,7 +136,7 @@ _NUMBERS: dict[str, Paper] = {
     ),
     "balduzzi": Paper(
         "Balduzzi et al. 2017",
-        "Input gradients of two inputs lose their likeness as 2^(−L) in plain networks, as (3/4)^L in residual "
+        "Gradients at two inputs lose their likeness as 2^(−L) in plain networks and (3/4)^L in residual "
         "ones, if a quarter of all units is active for both",
         "the cosine of the gradients of independent inputs, 8 layers of width 512; ReLU makes inputs more "
         "alike in every layer, so more units are active for both",
@@ -313,9 +313,14 @@ _KINDS: dict[str, Paper] = {
     "wan-units": Paper(
         "Wan et al. 2021",
         "The weights of each unit behind BatchNorm turn by √(2ηλ) a step",
-        "the same angle, over all units, at two decays: within 10 % of it",
-        asks=tuple(
-            Ask(f"angle over √(2ηλ), {name}", log_of(name), Within(TENTH), FACTOR) for name in measured.DECAYS
+        "the same angle, over all units, at two decays: within 10 % of it. It is less where weights became "
+        "so small that ε counts beside their variance: one cell more with a smaller ε",
+        asks=(
+            *[
+                Ask(f"angle over √(2ηλ), {name}", log_of(name), Within(TENTH), FACTOR)
+                for name in measured.DECAYS
+            ],
+            Ask("the same, ε = 1e-8", log_of("ηλ = 0.005, ε = 1e-8"), None, FACTOR),
         ),
         find=measured.rotations_of_units,
     ),
@@ -327,9 +332,9 @@ _KINDS: dict[str, Paper] = {
         asks=(
             Ask("power of the 3rd layer", power_of(3), AtLeast(2.0), NUMBER),
             Ask("power of the 4th layer", power_of(4), AtLeast(2.0), NUMBER),
-            Ask("left after 6 layers, with skips", of("with skips, layer 6"), AtLeast(0.1), SHARE),
+            Ask("left behind layer 6, with skips", of("with skips, layer 6"), AtLeast(0.1), SHARE),
             *[
-                Ask(f"left after {i} layers, alone", of(f"alone, layer {i}"), None, NUMBER)
+                Ask(f"left behind layer {i}, alone", of(f"alone, layer {i}"), None, NUMBER)
                 for i in (1, 2, 3, 4)
             ],
         ),

@@ -4,4 +4,4 @@ from lnres.registry import Registry
 
 BENCHES = Registry("bench")
 
-from tests.bench import boards, browser, core, gpu, memory, verdict  # noqa: E402, F401  rows register themselves
+from tests.bench import boards, browser, core, gpu, lessons, memory, verdict  # noqa: E402, F401  rows register themselves

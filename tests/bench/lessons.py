@@ -1,0 +1,26 @@
+"""What a learner waits for: from a guess to the runs that answer it, and to the answer."""
+
+import time
+
+from lnres.lessons import LESSONS
+from tests.bench import BENCHES
+from tests.bench.browser import visited
+
+ANSWERED = "[data-testid=stAlert]"  # the misconception, which is named once the runs are over
+
+
+@BENCHES.add("lessons", "from a guess to the first frame and to the answer, seconds, every lesson in turn")
+def lessons() -> dict:
+    """Lessons as they are played, one after the other by one visitor."""
+    found = {}
+    with visited() as (app, page):
+        for name in LESSONS:
+            page.goto(f"{app.url}/lessons?lesson={name}")
+            page.locator(".lesson-options button").first.click()
+            start = time.monotonic()
+            page.locator(".lesson-go").click()
+            page.wait_for_function("() => window.lnres?.stats().paints.some(({ step }) => step > 0)")
+            moved = time.monotonic() - start
+            page.locator(ANSWERED).first.wait_for(timeout=120_000)
+            found[name] = {"moves": round(moved, 2), "answered": round(time.monotonic() - start, 1)}
+    return found
