@@ -34,6 +34,7 @@ export const clockOf = (name) =>
   : name === "test_step" || /^(loss|acc)_(test|batch)$|^regions$/.test(name) ? "test_step"
   : /^(plane|point)_/.test(name) ? "plane_step"
   : name.startsWith("river") ? "river_step"
+  : /^theory_step$|_theory$/.test(name) ? "theory_step"
   : "probe_step";
 
 const MOST_BYTES = 4 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows

@@ -314,11 +314,11 @@ class Walk:
     drifts = False
     """Whether the stream grows along one direction, its mean."""
 
-    def states(self) -> tuple[list[State], list]:
-        """h_0 .. h_L of the probe, and each block's (skip, back through the branch, back through after)."""
+    def states(self, first: State) -> tuple[list[State], list]:
+        """h_0 .. h_L, and each block's (skip, back through the branch, back through after)."""
         e, branch, after = self.e, self.branch(), chain(self.norm("after"))
         live = {name: getattr(e, name) for name in e.live()}
-        states, backs = [State(1.0, 0.0, 0.0, 1.0, True)], []
+        states, backs = [first], []
         for block in range(1, e.depth + 1):
             x = states[-1]
             keep = self.keep * skip_open(live, block)
@@ -377,18 +377,26 @@ def mixture(e: Experiment) -> tuple[float, float]:
     return keep, add
 
 
+NOISE = State(1.0, 0.0, 0.0, 1.0, True)
+"""What the probe sends into h_0."""
+
+
 @lru_cache(256)
-def predicted(e: Experiment) -> dict[str, Prediction]:
-    """Everything that can be said of an experiment's probe at init, by the name of what is measured."""
+def predicted(e: Experiment, first: State = NOISE) -> dict[str, Prediction]:
+    """Everything that can be said of an experiment at init, by the name of what is measured.
+
+    h_0 is ``first``, and what arrives at h_L are independent standard normal entries.
+    """
     try:
-        states, backs = (walk := Walk(e)).states()
+        states, backs = (walk := Walk(e)).states(first)
     except Unpredictable as why:
         return {name: Prediction(None, why=said(why)) for name in QUANTITIES}
     q, k, m, r = (np.array([getattr(s, name) for s in states]) for name in ("q", "k", "m", "r"))
     with np.errstate(all="ignore"):
         found = {
             "act_rms": np.sqrt(q), "act_std": np.sqrt(np.maximum(q - m**2, 0)), "act_mean": m,
-            "cosine": np.where(q > 0, k / q, 0.0), "input_cosine": np.where(q > 0, r / np.sqrt(q), 0.0),
+            "cosine": np.where(q > 0, k / q, 0.0),
+            "input_cosine": np.where(q > 0, r / np.sqrt(q * first.q), 0.0),
         }  # fmt: skip
     why = ""
     try:
@@ -404,10 +412,52 @@ def predicted(e: Experiment) -> dict[str, Prediction]:
     }  # fmt: skip
 
 
+ENDS = 5
+"""Blocks behind which a gradient is compared: at the end the loss knows the last weights."""
+
+
+def foreseeable(e: Experiment) -> list[tuple[str, str, str]]:
+    """(quantity, row of ``THEORIES``, assumption) of what ``foreseen`` may say, at no cost."""
+    try:
+        Walk(e)
+    except Unpredictable:
+        return []
+    return [(name, named(e, name), f"{assumption(e)}, inputs equally long") for name in FORESEEN]
+
+
+def foreseen(e: Experiment, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What theory says of a run's first probe, (1, L+1, S) each: an array's name, and ``_theory``.
+
+    It starts from the means of that probe's own h_0, whose examples it takes to be equally long, and has the
+    size of the gradient from a late block. Empty where the run was not probed, or nothing is predicted.
+    """
+    if "act_rms" not in seen:
+        return {}
+    power, alike = float(np.square(seen["act_rms"][0, 0]).mean()), float(seen["cosine"][0, 0].mean())
+    if not np.isfinite([power, alike]).all():
+        return {}
+    told = predicted(e, State(power, power * alike, 0.0, power, True))
+    found = {name: told[name].values for name in FORESEEN if told[name].values is not None}
+    if "grad_norm" in found:
+        at = max(e.blocks - ENDS, (e.blocks + 1) // 2)
+        with np.errstate(all="ignore"):
+            size = np.exp(np.log(seen["grad_norm"][0, at]).mean()) / found["grad_norm"][at]
+        found["grad_norm"] = found["grad_norm"] * size
+    shape = seen["act_rms"].shape
+    rows = {
+        f"{name}_theory": np.broadcast_to(v[:, None], shape).astype(np.float32) for name, v in found.items()
+    }
+    return rows | {"theory_step": seen["probe_step"]} if rows else {}
+
+
 QUANTITIES = (
     "act_rms", "act_std", "act_mean", "cosine", "input_cosine",
     "grad_norm", "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine",
 )  # fmt: skip
+
+
+FORESEEN = "act_std", "cosine", "grad_norm"
+"""Quantities whose theory is laid over what a run records."""
 
 
 def predict(e: Experiment, quantity: str) -> Prediction:

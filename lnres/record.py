@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-# Each array grows by one row per tick of one of five clocks; the clock's own array holds the steps.
+# Each array grows by one row per tick of one of six clocks; the clock's own array holds the steps.
 CLOCKS = {
     "step": ("loss_train", "acc_train", "loss_online", "acc_online", "lr"),
     "test_step": ("loss_test", "acc_test", "loss_batch", "acc_batch", "regions"),
@@ -20,6 +20,7 @@ CLOCKS = {
         "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine", "time_grad_norm",
     ),
     "river_step": ("river",),
+    "theory_step": ("act_std_theory", "cosine_theory", "grad_norm_theory"),
 }  # fmt: skip
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
 

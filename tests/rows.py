@@ -12,7 +12,9 @@ PAIRS = [(o, n) for o in OPTIMIZERS for n in NORMS if o in ("sgd", "adam") or n 
 """Every optimizer with two norms, every norm with two optimizers."""
 
 SOMETIMES = {"loss_online", "acc_online", "loss_batch", "acc_batch"}
-SOMETIMES |= {"time_grad_norm", "regions", "plane_step", *CLOCKS["plane_step"]}
+SOMETIMES |= {"time_grad_norm", "regions"} | {
+    name for clock in ("plane_step", "theory_step") for name in (clock, *CLOCKS[clock])
+}
 """Arrays of a record that only some runs have."""
 
 

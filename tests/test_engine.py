@@ -21,6 +21,7 @@ from lnres.engine.local import MOST_TABLES, Engine, Lockstep
 from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
+from lnres.meanfield import foreseen
 from lnres.record import Record, unpack
 from lnres.scene import MOST
 from lnres.tables import read_csv
@@ -112,9 +113,11 @@ def desk(tmp_path, clock):
 
 
 def by_run(e, steps):
-    """The record of an undisturbed run."""
+    """The record of an undisturbed run, with what theory says of its first step."""
     run, record = Run(e), Record()
-    for _ in range(steps):
+    arrays, header = next(run)
+    record.extend(arrays | foreseen(e, arrays), header)
+    for _ in range(1, steps):
         record.extend(*next(run))
     return record
 

@@ -7,12 +7,12 @@ from lnres import theory
 from lnres.blocks import PLACEMENTS
 from lnres.experiment import Experiment
 from lnres.layers import ACTIVATIONS, INITS
-from lnres.meanfield import QUANTITIES, predict, predicted
+from lnres.meanfield import QUANTITIES, foreseeable, foreseen, predict, predicted
 from lnres.models import MODELS
 from lnres.norms import NORMS
 from lnres.residuals import RESIDUALS
 from lnres.theory import THEORIES
-from lnres.train import probe
+from lnres.train import Run, probe
 
 PLAIN = {"residual": "none", "layers": 1, "depth": 40, "width": 1024}
 SKIP = {"residual": "identity", "layers": 2, "depth": 12, "width": 1024}
@@ -143,6 +143,36 @@ def test_networks_do_what_is_predicted_or_it_says_why_nothing_is(settings):
         seen, values = measured[name].astype(float).mean(1), prediction.values
         scale = said["act_rms"].values if name == "act_mean" else 1.0 if "cosine" in name else values
         np.testing.assert_allclose((seen - values) / np.where(scale, scale, 1), 0, atol=0.1, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm": "layer"},
+        {"norm": "none", "scaler": "none"},
+        {"norm": "batch", "residual": "none", "layers": 1, "placement": "inner"},
+        {"norm": "layer", "placement": "post", "activation": "tanh"},
+    ],
+)
+def test_what_is_laid_over_a_run_is_what_its_first_probe_has(settings):
+    """From its own h_0, whose data theory does not know, and of the gradient its own size."""
+    e = Experiment(depth=8, width=256, seeds=4, **settings)
+    seen, _ = next(Run(e))
+    told = foreseen(e, seen)
+    assert set(told) == {"theory_step", *(f"{name}_theory" for name, *_ in foreseeable(e))}
+    for name in ("act_std", "cosine", "grad_norm"):
+        theory, measured = told[f"{name}_theory"], seen[name].astype(float)
+        assert theory.shape == measured.shape
+        scale = 1 if name == "cosine" else theory[0].mean(1)
+        off = (measured[0].mean(1) - theory[0].mean(1)) / scale
+        np.testing.assert_allclose(off[1:], 0, atol=0.15)
+        assert abs(off[0]) < 0.3  # digits are not equally long, and a norm takes the gradient by 1/length
+
+
+@pytest.mark.parametrize("settings", [{"residual": "highway"}, {"model": "rnn"}, {"record_every": 0}])
+def test_nothing_is_laid_over_a_run_where_nothing_is_predicted(settings):
+    e = Experiment(depth=2, width=8, seeds=2, batch=8, **settings)
+    assert foreseen(e, next(Run(e))[0]) == {}
 
 
 UNKNOWN = [

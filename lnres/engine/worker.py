@@ -13,6 +13,7 @@ import numpy as np
 from lnres.engine.store import Store
 from lnres.engine.study import Work
 from lnres.experiment import Experiment
+from lnres.meanfield import foreseen
 from lnres.measures import MEASURES
 from lnres.record import Frame, pack
 from lnres.tables import forget, recall
@@ -136,7 +137,10 @@ class Group:
             self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
         run = self.run(k)
         if run.step > self.seen[k]:
-            self.frames[k].append(next(run))
+            arrays, header = next(run)
+            if run.step == 1:
+                arrays |= foreseen(run.experiment, arrays)
+            self.frames[k].append((arrays, header))
         else:
             run.replay()
 

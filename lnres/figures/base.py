@@ -1,10 +1,10 @@
 """What figures are made of: configurations, themes, and the parts that several of them share."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lnres.registry import Registry
-from lnres.theory import source_shares
+from lnres.theory import THEORIES, source_shares
 
 FIGURES = Registry("figure")
 
@@ -35,6 +35,8 @@ class Config:
 
     source: tuple[float, ...] = ()
     """The source's share of the stream at init in theory, state by state; empty without a closed form."""
+    theory: Mapping[str, str] = field(default_factory=dict)
+    """Of quantities that theory may foresee at step 0, the closed form and what it takes for granted."""
 
     @classmethod
     def of(cls, index: int, label: str, e) -> "Config":
@@ -43,8 +45,9 @@ class Config:
         known = source_shares(e)
         source = () if known is None else tuple(known.tolist())
         return cls(
-            index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing, source
-        )
+            index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing,
+            source, _closed_forms(e),
+        )  # fmt: skip
 
     @property
     def letter(self) -> str:
@@ -60,6 +63,15 @@ class Config:
     def dash(self) -> str:
         """The configuration's line pattern, for eyes and projectors that do not tell hues apart."""
         return DASHES[self.index]
+
+
+def _closed_forms(e) -> dict[str, str]:
+    """Quantities that theory may foresee of an experiment, and what is to be said of each."""
+    from lnres.meanfield import foreseeable  # torch, which whoever has an experiment has
+
+    return {
+        name: f"{row} · {THEORIES[row].label}<br>{assumption}" for name, row, assumption in foreseeable(e)
+    }
 
 
 def _theme(ink: str, muted: str, grid: str, paper: str, ramp: list[str]) -> dict:

@@ -33,6 +33,16 @@ def _lines(run: Config, array: str, x: list[int], over: str, thin: bool, hover: 
     }]  # fmt: skip
 
 
+def _theory(run: Config, array: str, over: str, shape: str, **how) -> dict:
+    """The closed form of a quantity at step 0, thin and dotted over what is measured."""
+    return {
+        "type": "scatter", "mode": "lines", "name": f"{run.letter} theory", "visible": {"shown": run.index},
+        "line": {"color": run.colour, "width": 1.5, "dash": "2px,3px"}, "x": list(range(run.depth + 1)),
+        "y": {"ref": f"{array}_theory", "run": run.index, "at": "frame", "over": over} | how,
+        "hovertemplate": f"theory of step 0, block %{{x}}: {shape}<br>{run.theory.get(array, '')}",
+    }  # fmt: skip
+
+
 def _profile(
     runs: Sequence[Config], *arrays: str, said: str, axis: dict, over: str = "mean", start: int = 1,
     shape: str = "%{y:.3~g}", target: float | None = None, along: str = "block", ends=lambda run: run.depth,
@@ -44,6 +54,8 @@ def _profile(
         x, hover = list(range(start, ends(run) + 1)), f"{along} %{{x}}: {shape}"
         for i, array in enumerate(arrays):
             data += _lines(run, array, x, over, i > 0, hover, **how)
+    foreseen = [run for run in runs if arrays[0] in run.theory]
+    data += [_theory(run, arrays[0], over, shape, **how) for run in foreseen]
     layout = {
         "margin": {"l": 46, "r": 12, "t": 6, "b": 34},
         "showlegend": False,
@@ -55,7 +67,7 @@ def _profile(
     }  # fmt: skip
     return {
         "data": data, "layout": layout, "group": GROUP, "summary": f"{said} for {names(runs)}.",
-        "key": f"line mean · band all seeds, {counted(runs)}",
+        "key": f"line mean · band all seeds, {counted(runs)}{' · dots theory of step 0' * bool(foreseen)}",
     }  # fmt: skip
 
 
