@@ -17,6 +17,16 @@ export function under(node, event, configs) {
   return null;
 }
 
+/** What a knob of single blocks says, "5-0.5_9-2" or "5_9": each one's own value, by number. */
+const read = (told) =>
+  new Map(String(told).split("_").filter((part) => part !== "0").map((part) => {
+    const [, block, , own = ""] = part.match(/^(\d+)(-(.*))?$/);
+    return [Number(block), own];
+  }));
+
+const tell = (blocks) =>
+  [...blocks].sort(([a], [b]) => a - b).map(([block, own]) => (own === "" ? block : `${block}-${own}`)).join("_") || "0";
+
 /**
  * The menu of a block in a panel. `now(run, knob)` is the value of a live knob, `change(run, values)` sets some,
  * `h` makes elements, `shown` are the runs that can be meant.
@@ -27,33 +37,53 @@ export function menu({ h, panel, at, block, configs, shown, now, change }) {
     ...shown.map((i) => h("option", { value: i }, configs[i].letter)));
   const run = () => Number(letter.value);
   const close = () => node.remove();
-  const gain = () => ([0, block].includes(now(run(), "gain_block")) ? now(run(), "skip_gain") : 1);
+  const own = (knob) => read(now(run(), knob)).get(block);
+  /** Give the block its own value of a knob, or none; the other blocks keep theirs. */
+  const set = (knob, value) => {
+    const blocks = read(now(run(), knob));
+    if (value === undefined) blocks.delete(block);
+    else blocks.set(block, value);
+    change(run(), { [knob]: tell(blocks) });
+  };
   const told = h("output");
   const slide = h("input", {
     type: "range", min: 0, max: 2, step: 0.05, "aria-label": `Factor on the skip of block ${block}`,
     oninput: () => (told.textContent = `× ${Number(slide.value)}`),
-    onchange: () => change(run(), { gain_block: block, skip_gain: Number(slide.value) }),
+    onchange: () => set("skip_gains", Number(slide.value) === 1 ? undefined : slide.value),
   });
   const toggle = (knob, off, on) => {
     const node = h("button", { type: "button", onclick: () => {
-      change(run(), { [knob]: now(run(), knob) === block ? 0 : block });
+      set(knob, own(knob) === undefined ? "" : undefined);
       close();
     } });
-    node.show = () => (node.textContent = now(run(), knob) === block ? on : off);
+    node.show = () => (node.textContent = own(knob) === undefined ? off : on);
     return node;
   };
   const buttons = [toggle("cut", "Cut its skip", "Mend its skip"), toggle("drop_branch", "Drop its branch", "Put its branch back")];
-  const restore = h("button", { type: "button", onclick: () => {
-    const whole = Object.entries({ cut: 0, drop_branch: 0, gain_block: 0, skip_gain: 1 });
-    const other = whole.filter(([knob, value]) => now(run(), knob) !== value);
-    if (other.length) change(run(), Object.fromEntries(other));
+  const place = h("select", { onchange: () => {
+    set("placements", place.value === configs[run()].placement ? undefined : place.value);
     close();
-  } }, "Everything as it was");
+  } });
+  const move = h("label", {}, "its norm", place);
+  const restore = h("button", { type: "button", onclick: () => {
+    const blocks = ["cut", "drop_branch", "skip_gains", "placements"].filter((knob) => own(knob) !== undefined);
+    const whole = blocks.map((knob) => {
+      const others = read(now(run(), knob));
+      others.delete(block);
+      return [knob, tell(others)];
+    });
+    if (whole.length) change(run(), Object.fromEntries(whole));
+    close();
+  } }, "This block as it was");
   letter.onchange = () => show();
   const show = () => {
+    const { placement, places } = configs[run()];
     buttons.forEach((button) => button.show());
-    slide.value = gain();
-    told.textContent = `× ${gain()}`;
+    slide.value = own("skip_gains") ?? 1;
+    told.textContent = `× ${Number(slide.value)}`;
+    place.replaceChildren(...Object.entries(places).map(([name, label]) => h("option", { value: name }, label)));
+    place.value = own("placements") ?? placement;
+    move.hidden = Object.keys(places).length < 2;
   };
   const node = h(
     "div", { class: "lnres-block", role: "dialog", "aria-label": `Block ${block}` },
@@ -61,6 +91,7 @@ export function menu({ h, panel, at, block, configs, shown, now, change }) {
       h("button", { type: "button", "aria-label": "Close", onclick: close }, "×")),
     ...buttons,
     h("label", {}, "its skip ", told, slide),
+    move,
     restore,
   );
   node.onkeydown = (event) => {

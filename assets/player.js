@@ -27,6 +27,7 @@ class Player {
   chosen = asked("panels")?.split("-").slice(0, MOST) ?? null; // figures, null for the usual ones
   big = null; // the chart that has all the room
   bigger = asked("big"); // its figure, while there are no charts yet
+  wishes = {}; // what live knobs were asked to be, by run and knob, until the change is recorded
   awaiting = /^\d{1,9}$/.test(asked("at") ?? "") ? Number(asked("at")) : null; // the step to look at, once recorded
   loop = [null, null]; // what a replay stays between
   charts = []; // { figure, spec, names, frames, node, panel, memory, seen, size, zoom, held, drawn, at, since, cost, whole }
@@ -91,7 +92,10 @@ class Player {
 
   /** An answer in words: what is wrong with a command, or what is to be said of a step of the past. */
   hear({ error, step, said }) {
-    if (error) return this.say(error);
+    if (error) {
+      this.wishes = {};
+      return this.say(error);
+    }
     this.past = { step, said };
     this.spoken = 0; // a hand asked for it
     this.controls();
@@ -655,14 +659,17 @@ class Player {
     const knob = knobs.find(({ name }) => name === this.forked.knob.value);
     if (change.toggle || change.knob) {
       const { low, high, about } = knob;
-      Object.assign(this.forked.to, { min: low, max: high, title: about, value: this.now(knob.name) });
+      const type = low === undefined ? "text" : "number"; // what single blocks are set to is written
+      Object.assign(this.forked.to, { type, min: low, max: high, title: about, value: this.now(knob.name) });
     }
     this.forked.step.textContent = `from step ${(this.at ?? this.end + 1).toLocaleString("en")} on`;
   }
 
-  /** The value of a live knob in the network that is to be forked. */
+  /** The value of a live knob in a network, the one that is to be forked: of what was asked last, if it is to come. */
   now(knob, run = Number(this.forked.run.value)) {
     const changes = this.runs[run].record.events.filter(({ kind, name }) => kind === "change" && name === knob);
+    const wish = this.at === null && this.wishes[`${this.runs[run].id} ${knob}`];
+    if (wish && wish.before === changes.length) return wish.value;
     const last = changes.filter(({ step }) => step <= (this.at ?? this.end)).at(-1);
     return last?.value ?? this.scene.configs[run].now[knob];
   }
@@ -674,10 +681,14 @@ class Player {
     const found = under(chart.node, event, configs);
     chart.panel.querySelector(".lnres-block")?.remove();
     if (!found) return;
+    this.look(null); // what is done is done at the next step
     const visible = configs.map((_, i) => i).filter((i) => !this.hidden.has(i));
     const box = chart.panel.getBoundingClientRect();
     const change = (run, values) => {
-      this.look(null);
+      for (const [knob, value] of Object.entries(values)) {
+        const before = this.runs[run].record.events.filter(({ kind, name }) => kind === "change" && name === knob).length;
+        this.wishes[`${this.runs[run].id} ${knob}`] = { value, before };
+      }
       this.tell("change", { run, values });
       if (!this.state.playing) this.tell("step");
     };
@@ -693,7 +704,7 @@ class Player {
     const { run, knob, to } = this.forked;
     const step = this.at ?? this.end + 1;
     this.branching = true;
-    this.tell("fork", { run: Number(run.value), step, knob: knob.value, to: Number(to.value) });
+    this.tell("fork", { run: Number(run.value), step, knob: knob.value, to: to.type === "text" ? to.value : Number(to.value) });
   }
 
   /** Play the recording from the step looked at, or stop doing so. */

@@ -28,6 +28,9 @@ for _name, _label, _formula, _slots, _paper, _about in [
 ]:  # fmt: skip
     PLACEMENTS.put(_name, _label, _formula, make=frozenset(_slots), about=_about, paper=_paper)
 
+ROAD = "before", "inner", "activated", "branch", "after"
+"""The slots, in the order in which x comes by."""
+
 
 class Branch:
     """F: linear, activation and, with ``layers=2``, a second linear; norms may stand inside.
@@ -105,12 +108,19 @@ class Valve:
 def skip_open(live: dict, number: int) -> float:
     """How much of the skip of a block comes through."""
     gain = live.get("skip_gain", 1.0) if live.get("gain_block", 0) in (0, number) else 1.0
-    return gain * (live.get("cut") != number)
+    return gain * live.get("skip_gains", {}).get(number, 1.0) * (number not in live.get("cut", ()))
 
 
 def branch_open(live: dict, number: int) -> float:
     """Whether the branch of a block comes through."""
-    return float(live.get("drop_branch") != number)
+    return float(number not in live.get("drop_branch", ()))
+
+
+def moves(own: str, placement: str) -> dict[str, str]:
+    """Which slots change places, one with a norm and one without, when norms move to a placement."""
+    had, wanted = PLACEMENTS[own].make, PLACEMENTS[placement].make
+    leave, come = ([slot for slot in ROAD if slot in slots] for slots in (had - wanted, wanted - had))
+    return dict(zip(leave + come, come + leave, strict=True))
 
 
 class Block:
@@ -120,6 +130,7 @@ class Block:
     """
 
     def __init__(self, weights: Weights, name: str, e, branch=Branch, **options):
+        self.own = self.placement = e.placement
         slots = PLACEMENTS[e.placement].make
 
         def norm(slot: str | None, features: int = e.width, called: str | None = None):
@@ -132,9 +143,23 @@ class Block:
         skip = RESIDUALS[e.residual].make(weights, name, e)
         self.skip = Projected(weights, name, entrance, e.width, skip) if entrance else skip
         self.valve, self.tap = Valve(weights, name, skip_open), Valve(weights, name, branch_open)
+        self.weights, self.number = weights, self.valve.number
         self.drop = Dropout(weights, f"{name}.drop_path", "drop_path", lambda s: (s[0], *[1] * (len(s) - 1)))
 
+    def stand(self, placement: str) -> None:
+        """Let the norms stand where a placement has them, with all that they have learnt."""
+        seats = {"before": (self, "before"), "branch": (self, "between"), "after": (self, "after")}
+        seats |= {slot: (self.branch, slot) for slot in ("inner", "activated")}
+        for swaps in (moves(self.own, self.placement), moves(self.own, placement)):  # back, and there
+            norms = {slot: getattr(*seats[slot]) for slot in swaps}
+            for slot, other in swaps.items():
+                setattr(*seats[slot], norms[other])
+        self.placement = placement
+
     def __call__(self, x: Tensor, tape=None) -> Tensor:
+        placement = self.weights.live.get("placements", {}).get(self.number, self.own)
+        if placement != self.placement:
+            self.stand(placement)
         to_skip, to_branch = tape.split(x) if tape else (x, x.view_as(x))  # gradients add up in one order
         fx = self.tap(self.drop(self.between(self.branch(self.before(to_branch), tape))))
         y = self.skip(self.valve(to_skip), fx)

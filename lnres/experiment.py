@@ -3,13 +3,14 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SCALERS, SHIFTS, STREAMS, VIEWS
+from lnres.fields import knob, pick, single, switch, timeline
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS, WIDEST
 from lnres.norms import NORMS
@@ -23,7 +24,7 @@ a single probe at init may take."""
 ROW_BYTES = 390
 """What a probe writes per block and member: sixteen numbers, the bands of a river and two histograms."""
 
-LAST_STEP, MOST_CHANGES = 1_000_000, 64
+LAST_STEP, LAST_BLOCK, MOST_CHANGES = 1_000_000, 2000, 64
 HOW_CHANGES = "write step.setting.value, as in 120.lr.0.01, and -- between two changes"
 
 DEVICES = Registry("device")
@@ -34,32 +35,6 @@ DEVICES.put("cuda", "GPU", make="cuda", about="An NVIDIA GPU.")
 
 DIALS = "norm", "placement", "residual"
 """The three fields that shape a block."""
-
-
-def pick(registry: Registry, default: str, label: str, group: str) -> Any:
-    """A field whose value is the name of a registry's row."""
-    return field(default=default, metadata={"registry": registry, "label": label, "group": group})
-
-
-def knob(
-    default, low, high, label: str, group: str, *, live: bool = False, about: str = "", marks: tuple = ()
-) -> Any:
-    """A number or switch between ``low`` and ``high``; a ``live`` one may change while the run goes on.
-
-    ``marks`` are the stops of its slider; links and the command line may name any value in between.
-    """
-    told = {"label": label, "group": group, "live": live, "about": about, "marks": marks}
-    return field(default=default, metadata={"low": low, "high": high} | told)
-
-
-def timeline(label: str, group: str) -> Any:
-    """A field that says which ``live`` knobs change at which step: ``120.lr.0.01--200.dropout.0.3``."""
-    return field(default="", metadata={"timeline": True, "label": label, "group": group})
-
-
-def switch(default: bool, label: str, group: str) -> Any:
-    """A field that is on or off."""
-    return knob(default, False, True, label, group)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +115,10 @@ class Experiment:
     gain_block: int = knob(
         0, 0, 2000, "skip gain in", "block", live=True, about="the block whose skip has the gain; 0: all"
     )
-    cut: int = knob(0, 0, 2000, "cut skip", "block", live=True, about="the block whose skip is cut; 0: none")
-    drop_branch: int = knob(
-        0, 0, 2000, "drop branch", "block", live=True, about="the block whose branch is left out; 0: none"
-    )
+    skip_gains: str = single("gain of one skip", "block", of="skip_gain")
+    cut: str = single("cut skip", "block", about="blocks whose skip is cut: 5_9; 0: none")
+    drop_branch: str = single("drop branch", "block", about="blocks whose branch is left out: 5_9; 0: none")
+    placements: str = single("norm moved", "block", of="placement")
 
     optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
     lr: float = knob(
@@ -235,6 +210,9 @@ class Experiment:
         if not data.classes and (self.label_noise or self.stream == "sorted"):
             named = f"label_noise={self.label_noise:g}" if self.label_noise else "stream='sorted'"
             raise ValueError(f"{named}: {self.data} has no classes; choose data=digits, or leave it out")
+        for block, placement in read_blocks(self.placements, "placement").items():
+            if placement not in self.places(block):
+                raise ValueError(f"placements={self.placements!r}: {self._stuck(block, placement)}")
         for step, _, _ in read_changes(self.changes):
             try:
                 self.at(step)  # what holds from then on must go together too
@@ -279,10 +257,37 @@ class Experiment:
     @property
     def scale_invariant(self) -> bool:
         """Whether a norm that divides by a size stands right behind every linear map of the branches."""
-        slots, model = PLACEMENTS[self.placement].make, MODELS[self.model].make
+        places = {self.placement, *read_blocks(self.placements, "placement").values()}
+        model, slots = MODELS[self.model].make, frozenset.intersection(*(PLACEMENTS[p].make for p in places))
         behind = {"inner"} if self.layers == 1 else {"inner", "branch"}
         sized = NORMS[self.norm].make.over not in ("", "w")
         return sized and behind <= slots and model.sublayers == 1 and not model.recurrent
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The live knobs as layers look them up: those of single blocks by the block's number."""
+        told = {name: FIELDS[name].metadata for name in self.live()}
+        values = {name: getattr(self, name) for name in told}
+        return {n: read_blocks(v, told[n]["single"]) if "single" in told[n] else v for n, v in values.items()}
+
+    def places(self, block: int) -> list[str]:
+        """The placements in which the norms of a block can stand: as many slots, for as many features."""
+        mine, fixed = PLACEMENTS[self.placement].make, MODELS[self.model].make.fixed(self, block)
+        if self.norm == "none" or NORMS[self.norm].make.over == "w":
+            return []
+        slots = {name: PLACEMENTS[name].make for name in PLACEMENTS}
+        return [n for n, there in slots.items() if len(there) == len(mine) and not (there ^ mine) & fixed]
+
+    def _stuck(self, block: int, placement: str) -> str:
+        """Why the norms of a block cannot stand in another placement."""
+        if not (there := self.places(block)):
+            return f"norm={self.norm} has none that could move; choose norm=layer, or placements=0"
+        had, wanted = (len(PLACEMENTS[name].make) for name in (self.placement, placement))
+        if had == wanted:
+            why = f"in block {block} of model={self.model} not every slot has room for as many features"
+        else:
+            why = f"{placement} takes {wanted} norms, and with placement={self.placement} a block has {had}"
+        return f"{why}; choose one of {', '.join(there)}"
 
     @property
     def member_seeds(self) -> range:
@@ -356,11 +361,9 @@ class Experiment:
     def _told(self, name: str) -> str:
         told, value = FIELDS[name].metadata, getattr(self, name)
         if "timeline" in told:
-            made = (
-                f"{FIELDS[n].metadata['label']} {text(v)} from step {at}" for at, n, v in read_changes(value)
-            )
+            made = (f"{spoken(n, v)} from step {at}" for at, n, v in read_changes(value))
             return ", ".join(made) or "unchanged"
-        return told["registry"][value].label if "registry" in told else f"{told['label']} {text(value)}"
+        return told["registry"][value].label if "registry" in told else spoken(name, value)
 
     @staticmethod
     def live() -> list[str]:
@@ -433,6 +436,13 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def spoken(name: str, value: Any) -> str:
+    """What a knob is set to, in words."""
+    told = FIELDS[name].metadata
+    said = text(value).replace("_", ", ").replace("-", " ") if "single" in told else text(value)
+    return f"{told['label']} {said}"
+
+
 def checked(spec: dataclasses.Field, value: Any) -> Any:
     """The value in the field's type; ``ValueError`` names the key, the value and what is allowed."""
     if registry := spec.metadata.get("registry"):
@@ -442,6 +452,11 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
         if not isinstance(value, str):
             raise ValueError(f"{spec.name}={value!r}: {HOW_CHANGES}")
         return tell_changes(read_changes(value))
+    if "single" in spec.metadata:
+        try:
+            return tell_blocks(read_blocks(str(value), spec.metadata["single"]))
+        except ValueError as error:
+            raise ValueError(f"{spec.name}={value!r}: {error}") from None
     low, high, kind = spec.metadata["low"], spec.metadata["high"], type(spec.default)
     allowed = (
         "true or false"
@@ -460,6 +475,29 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(f"{spec.name}={value!r}: choose {allowed}") from None
     return number
+
+
+@lru_cache
+def read_blocks(value: str, of: str = "") -> dict[int, Any]:
+    """What a field of single blocks says: its own value of the field ``of`` for each block, by number.
+
+    True where blocks are only named; ``ValueError`` says what is wrong. Do not write into what is returned.
+    """
+    found = {}
+    for part in value.split("_"):
+        block, dash, own = part.partition("-")
+        known = block.isdecimal() and block.isascii() and len(block) < 5 and int(block) <= LAST_BLOCK
+        if not known or (dash != ("-" if of else "") and part != "0"):
+            how = {"": "5_9", "skip_gain": "5-0.5_9-2"}.get(of, "5-post_9-inner")
+            raise ValueError(f"name blocks from 1 to {LAST_BLOCK}, as in {how}, or 0 for none")
+        found |= {int(block): checked(FIELDS[of], own) if of else True} if part != "0" else {}
+    return found
+
+
+def tell_blocks(values: Mapping[int, Any]) -> str:
+    """Values of single blocks as links and the command line write them."""
+    told = (str(n) if own is True else f"{n}-{text(own)}" for n, own in sorted(values.items()))
+    return "_".join(told) or "0"
 
 
 @lru_cache

@@ -270,9 +270,12 @@ class Walk:
             raise Unpredictable(f"the closed forms hold for norms without a shift, not for β = {e.beta:g}")
         if e.drop_path:
             raise Unpredictable("with drop path every example passes through another network")
-        self.e, self.slots = e, PLACEMENTS[e.placement].make
+        self.e = e
         self.gain = (e.gamma if e.affine else 1.0) * e.norm_gain
         self.keep, self.add = mixture(e)
+
+    slots: frozenset[str]
+    """Where norms stand."""
 
     def norm(self, slot: str, f: Callable | None = None) -> list[Part]:
         """The norm of a slot, and an elementwise function right behind it."""
@@ -316,11 +319,13 @@ class Walk:
 
     def states(self, first: State) -> tuple[list[State], list]:
         """h_0 .. h_L, and each block's (skip, back through the branch, back through after)."""
-        e, branch, after = self.e, self.branch(), chain(self.norm("after"))
-        live = {name: getattr(e, name) for name in e.live()}
+        e, live, roads = self.e, self.e.knobs, {}
+        for place in {e.placement, *live["placements"].values()}:
+            self.slots = PLACEMENTS[place].make
+            roads[place] = self.branch(), chain(self.norm("after"))
         states, backs = [first], []
         for block in range(1, e.depth + 1):
-            x = states[-1]
+            x, (branch, after) = states[-1], roads[live["placements"].get(block, e.placement)]
             keep = self.keep * skip_open(live, block)
             fx, through_branch = branch(x)
             add = self.add * branch_open(live, block)
@@ -368,8 +373,8 @@ def mixture(e: Experiment) -> tuple[float, float]:
     weights.pack()
     both = torch.randn(2, 1, 8, e.width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        seen = skip(*both).flatten()
-    ways = both.flatten(1).T
+        seen = skip(*both).flatten().double()
+    ways = both.flatten(1).double().T
     found = torch.linalg.lstsq(ways, seen[:, None]).solution
     if not torch.allclose(ways @ found, seen[:, None], atol=1e-4):
         raise Unpredictable(f"{RESIDUALS[e.residual].label}: no closed form is known for a gate")

@@ -15,7 +15,7 @@ from lnres.layers import Still, generator
 from lnres.models import MODELS
 from lnres.probes import TINY, Tape, Updates
 from lnres.registry import Registry
-from lnres.train import INSIDE, Run, probe
+from lnres.train import Run, probe
 
 MEASURES = Registry("measure")
 
@@ -75,7 +75,7 @@ def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]
     weights = Still(one.member_seeds, "cpu", draws)
     model = MODELS[e.model].make(weights, one, batches.features, batches.outputs)
     weights.pack()
-    weights.live = {name: getattr(e, name) for name in INSIDE}
+    weights.live = e.knobs
     order = torch.argsort(batches.test_y[0], stable=True)
     picked = order[torch.linspace(0, len(order) - 1, examples).long()]
     x, tape = batches.view(batches.test_x[:, picked]), Tape()

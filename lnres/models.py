@@ -40,6 +40,14 @@ class Model:
     def check(e) -> None:
         """Raise ``ValueError`` where this model cannot do what the experiment asks for."""
 
+    @classmethod
+    def fixed(cls, e, block: int) -> frozenset[str]:
+        """Slots of a block, counted from 1, whose norm sees other features than the stream has behind it.
+
+        No norm can move there, or away.
+        """
+        return frozenset()
+
     def __init__(self, weights: Weights, e, features: int, outputs: int):
         width = self.widths(e)[-1]
         self.build(weights, e, features)
@@ -105,6 +113,11 @@ class ConvNet(Model):
         """Twice as many in every stage."""
         return [e.width * 2 ** (i * e.stages // e.depth) for i in range(e.depth)]
 
+    @classmethod
+    def fixed(cls, e, block: int) -> frozenset[str]:
+        """The entrance of a block that begins a stage."""
+        return frozenset({"before"} if len({*cls.widths(e)[max(0, block - 2) : block]}) > 1 else ())
+
     @staticmethod
     def check(e) -> None:
         """``ValueError`` where there are too few blocks, or too many features, for the stages."""
@@ -144,6 +157,11 @@ class Transformer(Model):
 
     views, sublayers, cost = ("patches", "rows", "pixels"), 2, 2
 
+    @classmethod
+    def fixed(cls, e, block: int) -> frozenset[str]:
+        """Those inside: an MLP is twice as wide there, and an attention has no activation."""
+        return frozenset({"inner", "activated"})
+
     def build(self, weights: Weights, e, features: int) -> None:
         """A linear map of each token plus a learned position."""
         self.token = Linear(weights, "stem", features, e.width, (1 / features**0.5, 0.0, "normal"))
@@ -165,6 +183,11 @@ class Recurrent(Model):
     cell: type
     """The branch of every block."""
     check = staticmethod(cells.check)
+
+    @classmethod
+    def fixed(cls, e, block: int) -> frozenset[str]:
+        """Those inside: of gates, which are several."""
+        return frozenset({"inner", "activated"})
 
     def build(self, weights: Weights, e, features: int) -> None:
         """A linear map of each time step's features."""

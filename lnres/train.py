@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lnres.data import Batches
-from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes
+from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes, text
 from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -25,8 +25,6 @@ RIVER_EVERY = 5
 as much as half the other probes together."""
 FIRST_TESTS, TEST_EVERY, DRAW_EVERY = (0, 10, 20, 50), 100, 50
 KEEP_EVERY, KEEP_BYTES = 100, 2**27
-INSIDE = "dropout", "drop_path", "norm_gain", "skip_gain", "gain_block", "cut", "drop_branch"
-"""Live knobs that the layers themselves look up."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 
@@ -126,7 +124,7 @@ class Run:
         """One optimizer step; with a tape, everything measured on the way, ``whose`` the stream is too."""
         e, weights = self.experiment, self.weights
         x, y = self.batches(self.step, e.batch, **e.shifts("train"))
-        weights.step, weights.live = self.step, {name: getattr(e, name) for name in INSIDE}
+        weights.step, weights.live = self.step, e.knobs
         arrays = {}
         if self.batches.stream.online:
             arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
@@ -207,7 +205,7 @@ class Run:
         remembered from training: where that is much better, what it remembers is stale.
         """
         e, chance = self.experiment, {"dropout": 0.0, "drop_path": 0.0}  # in neither mode
-        self.weights.live = {name: getattr(e, name) for name in INSIDE} | chance
+        self.weights.live = e.knobs | chance
         x, y = self.batches.test(**e.shifts("test"))
         return self.judged(x, y, own_statistics)
 
@@ -228,7 +226,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group.update({name: value} if name in group else {})
         if tell:
-            told = f"{name} = {value:g} from step {self.step} on"
+            told = f"{name} = {text(value)} from step {self.step} on"
             self._events.append(
                 {"step": self.step, "kind": "change", "name": name, "value": value, "text": told}
             )
@@ -307,7 +305,7 @@ def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.nda
     weights = Still(e.member_seeds, device, {} if draws is None else draws)
     model = MODELS[e.model].make(weights, e, e.seen_as.features or e.width, 1)
     weights.pack()
-    weights.live = {name: getattr(e, name) for name in INSIDE}
+    weights.live = e.knobs
     start = (e.batch, e.positions, e.width) if e.positions else (e.batch, e.width)
 
     def normal(name: str, shape: tuple[int, ...]) -> Tensor:

@@ -246,6 +246,11 @@ class HandBlock(nn.Module):
         for name, learned in LEARNED.get(self.e.residual, lambda e: {})(self.e).items():
             setattr(self, name, learned)
 
+    def stand(self, placement):
+        """Its one norm, with all that it has learnt, in the slot of another placement."""
+        (own,), ((slot,), self.composed) = COMPOSED[self.e.placement][0], COMPOSED[placement]
+        setattr(self, slot, getattr(self, own))
+
     def enter(self, x):
         return self.first(x)
 

@@ -55,7 +55,7 @@ def link(rng: random.Random) -> str:
     def value(name: str) -> str:
         told = FIELDS[name].metadata
         right = list(told.get("registry") or [str(told.get(end, "5.lr.0.1")) for end in ("low", "high")])
-        right += [str(FIELDS[name].default), "5.lr.0.1--90.dropout.0.3"]
+        right += [str(FIELDS[name].default), "5.lr.0.1--90.dropout.0.3", "5_9-post", "5-0.5_9-2"]
         return rng.choice(right if rng.random() < 0.7 else ODD)
 
     def values(name: str) -> str:

@@ -27,9 +27,10 @@ def shaken(weights):
         value += 0.3 * random(*value.shape, key=name)
 
 
-def check(e, by_hand, torch_names, positions=None, **made):
+def check(e, by_hand, torch_names, positions=None, moved=None, **made):
     """Output, gradient of the input and gradient of every parameter of a block, member by member."""
     weights = Weights(e.member_seeds)
+    weights.live = {"placements": {1: moved} if moved else {}}
     block = Block(weights, "blocks.0", e, **made)
     weights.pack()
     shaken(weights)
@@ -41,6 +42,8 @@ def check(e, by_hand, torch_names, positions=None, **made):
     parameter, as_torch = torch_names
     for k in range(SEEDS):
         reference = by_hand(weights, e, k, "blocks.0.")
+        if moved:
+            reference.stand(moved)
         x_k = x[k].detach().requires_grad_()
         expected = reference(x_k)
         expected.backward(cotangent[k])
@@ -58,6 +61,29 @@ def check(e, by_hand, torch_names, positions=None, **made):
 def test_block_equals_torch_composed_by_hand(placement, residual, norm, by_hand, torch_names):
     dials = fitting({"placement": placement, "residual": residual, "norm": norm, "width": 8})
     check(Experiment(depth=4, activation="gelu", seeds=SEEDS, **dials), by_hand, torch_names)
+
+
+@pytest.mark.parametrize("norm", [name for name in NORMS if set(NORMS[name].make.over) != {"w"}][1:])
+@pytest.mark.parametrize("moved", [name for name in PLACEMENTS if len(PLACEMENTS[name].make) == 1])
+@pytest.mark.parametrize("placement", ["pre", "post", "inner"])
+def test_a_block_whose_norm_moved_equals_torch_composed_by_hand(placement, moved, norm, by_hand, torch_names):
+    dials = fitting({"placement": placement, "norm": norm, "residual": "highway", "width": 8})
+    check(Experiment(depth=4, activation="gelu", seeds=SEEDS, **dials), by_hand, torch_names, moved=moved)
+
+
+def test_norms_move_there_and_back_with_what_they_learnt():
+    e = Experiment(depth=4, width=8, seeds=1)
+    weights = Weights(e.member_seeds)
+    block, x = Block(weights, "blocks.0", e), random(1, 9, 8, key="x")
+    weights.pack()
+    shaken(weights)
+    norm, first = block.before, block(x)
+    for place in ("post", "inner", "activated", "branch"):
+        weights.live = {"placements": {1: place}}
+        assert not torch.equal(block(x), first)
+        assert norm in (block.after, block.between, block.branch.inner, block.branch.activated)
+    weights.live = {"placements": {2: "post"}}  # another block's
+    assert torch.equal(block(x), first)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -11,7 +11,16 @@ from rows import fitting
 
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SCALERS, STREAMS
-from lnres.experiment import FIELDS, LAST_STEP, MAX_FLOPS, Experiment, read_changes, tell_changes
+from lnres.experiment import (
+    FIELDS,
+    LAST_BLOCK,
+    LAST_STEP,
+    MAX_FLOPS,
+    Experiment,
+    read_changes,
+    tell_blocks,
+    tell_changes,
+)
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -27,7 +36,8 @@ PICKS = [name for name, spec in FIELDS.items() if "registry" in spec.metadata]
 KNOBS = [name for name, spec in FIELDS.items() if "low" in spec.metadata]
 SWITCHES = [name for name in KNOBS if isinstance(FIELDS[name].default, bool)]
 WHOLE = [name for name in KNOBS if type(FIELDS[name].default) is int]
-LIVE = [name for name in KNOBS if FIELDS[name].metadata["live"]]
+SINGLES = [name for name, spec in FIELDS.items() if "single" in spec.metadata]
+LIVE = [*(name for name in KNOBS if FIELDS[name].metadata["live"]), *SINGLES]
 REAL = [name for name in KNOBS if type(FIELDS[name].default) is float]
 
 
@@ -41,6 +51,10 @@ def anything(name):
         return st.lists(change, max_size=4).map(tell_changes)
     if name in PICKS:
         return st.sampled_from(list(spec["registry"]))
+    if name in SINGLES:
+        of = spec["single"]
+        own = anything(of) if of else st.just(True)
+        return st.dictionaries(st.integers(1, LAST_BLOCK), own, max_size=3).map(tell_blocks)
     if name in SWITCHES:
         return st.booleans()
     if name in WHOLE:
@@ -52,6 +66,8 @@ def allowed(name):
     """What the sentence about a wrong value of a field has to mention."""
     if name in PICKS:
         return list(FIELDS[name].metadata["registry"])
+    if name in SINGLES:
+        return [f"1 to {LAST_BLOCK}", "0 for none"]
     if name in SWITCHES:
         return ["true", "false"]
     if "timeline" in FIELDS[name].metadata:
@@ -155,12 +171,47 @@ def test_the_ends_of_a_range_are_allowed_and_what_lies_beyond_is_not(name):
         sentence_about(name, high + 1)
 
 
+MOVED = {
+    "none": ({"norm": "none"}, "5-post", "norm=none has none that could move"),
+    "of weights": ({"norm": "weight"}, "5-post", "norm=weight has none that could move"),
+    "too few": ({}, "5-sandwich", "sandwich takes 2 norms, and with placement=pre a block has 1"),
+    "too many": ({"placement": "every"}, "5-pre", "pre takes 1 norms, and with placement=every a block has"),
+    "of gates": ({"model": "lstm"}, "2-inner", "in block 2 of model=lstm not every slot has room"),
+    "of a stage": (
+        {"model": "conv", "depth": 4, "stages": 2}, "3-post", "in block 3 of model=conv not every slot",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MOVED)
+def test_a_norm_that_cannot_move_says_why_and_what_can_be_chosen(case):
+    settings, moved, why = MOVED[case]
+    with pytest.raises(ValueError, match=rf"^placements='{moved}': {why}.*; choose"):
+        Experiment(**settings, placements=moved)
+    with pytest.raises(ValueError, match=why):
+        Experiment(**settings).change(7, placements=moved)
+
+
+@pytest.mark.parametrize("value", ["5-", "-1", "1_", "5__9", "2001", "5.9", "1-pre-post", True])
+@pytest.mark.parametrize("name", SINGLES)
+def test_what_names_no_blocks_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"^{name}={value!r}: "):
+        Experiment(**{name: value})
+
+
+def test_links_of_a_single_block_stay_valid():
+    e = Experiment.parse("changes=120.cut.5--200.cut.0--200.drop_branch.9--200.gain_block.3")
+    assert [e.at(step).cut for step in (119, 120, 200)] == ["0", "5", "0"]
+    assert Experiment(cut=5) == Experiment(cut="5") == Experiment.parse("cut=5")
+    assert Experiment(cut="9_5_9").knobs["cut"] == {5: True, 9: True}
+
+
 WORDS = ["", "x", "nan", "NaN", "inf", "-inf", "1e999", "0x10", "1,5", "None", "1 2"]
 WRONG = [*WORDS, None, [], {}, (1,), 1j, math.nan, math.inf, -math.inf, 10**400]
 
 
 @pytest.mark.parametrize("value", WRONG, ids=repr)
-@pytest.mark.parametrize("name", [*PICKS, *KNOBS, "changes"])
+@pytest.mark.parametrize("name", [*PICKS, *KNOBS, *SINGLES, "changes"])
 def test_what_is_no_value_of_a_field_is_refused_in_a_sentence(name, value):
     if (name, value) != ("changes", ""):  # no change is one of its values
         sentence_about(name, value)

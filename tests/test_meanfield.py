@@ -123,6 +123,7 @@ POINTS = [
     *({"init": name, "norm": "none", "layers": 1, "residual": "none"} for name in INITS),
     *({name: value, "norm": "batch"} for name, value in (("dropout", 0.3), ("gamma", 2.0), ("cut", 3))),
     {"norm": "layer", "norm_gain": 0.5, "skip_gain": 0.8, "eps": 0.1},
+    {"norm": "layer", "placements": "3-post_5-inner", "cut": "2_4", "skip_gains": "1-0.5"},
     {"norm": "none", "drop_branch": 2, "skip_gain": 0.5, "gain_block": 4},
     {"norm": "batch", "placement": "inner", "batch": 8, "residual": "none", "layers": 1},
     {"norm": "group", "groups": 16, "placement": "inner", "residual": "none", "layers": 1},

@@ -354,9 +354,25 @@ def test_models_of_images_learn(model, norm):
 
 
 def test_a_cut_skip_lets_no_gradient_by_and_the_others_do():
-    run = Run(Experiment(depth=4, width=8, batch=8, seeds=1, changes="1.cut.3--2.cut.0"))
-    through = [next(run)[0]["skip_grad_norm"][0, :, 0] > 0 for _ in range(3)]
-    assert [list(np.flatnonzero(~seen) + 1) for seen in through] == [[], [3], []]
+    run = Run(Experiment(depth=4, width=8, batch=8, seeds=1, changes="1.cut.3--2.cut.1_3--3.cut.0"))
+    through = [next(run)[0]["skip_grad_norm"][0, :, 0] > 0 for _ in range(4)]
+    assert [list(np.flatnonzero(~seen) + 1) for seen in through] == [[], [3], [1, 3], []]
+
+
+def test_one_block_after_the_other_is_changed_and_each_change_is_an_event():
+    run = Run(Experiment(depth=4, width=8, batch=8, seeds=1))
+    told = []
+    for change in ({"cut": 3}, {"drop_branch": "2"}, {"placements": "4-post"}, {"skip_gains": "1-0.5"}):
+        run.change(**change)
+        arrays, header = next(run)
+        told += [event["text"] for event in header["events"]]
+    assert run.first.changes == "0.cut.3--1.drop_branch.2--2.placements.4-post--3.skip_gains.1-0.5"
+    assert told == ["cut = 3 from step 0 on", "drop_branch = 2 from step 1 on",
+                    "placements = 4-post from step 2 on", "skip_gains = 1-0.5 from step 3 on"]  # fmt: skip
+    skip, branch = arrays["skip_grad_norm"][0, :, 0], arrays["branch_grad_norm"][0, :, 0]
+    assert skip[2] == branch[1] == 0
+    assert skip[0] == pytest.approx(arrays["grad_norm"][0, 1, 0] / 2, rel=1e-4)
+    np.testing.assert_allclose(arrays["act_rms"][0, 4], 1, atol=0.1)  # behind a norm on the sum
 
 
 @pytest.mark.parametrize("knob", ["norm_gain", "skip_gain"])
@@ -370,7 +386,9 @@ def test_a_gain_multiplies_what_it_says(knob):
     torch.testing.assert_close(block(x), (3 if knob == "skip_gain" else 1) * x + fx)
 
 
-@pytest.mark.parametrize("changes", ["2.cut.1", "2.skip_gain.0.5", "2.norm_gain.2"])
+@pytest.mark.parametrize(
+    "changes", ["2.cut.1_2", "2.skip_gain.0.5", "2.norm_gain.2", "2.placements.2-post--3.placements.0"]
+)
 def test_members_and_forks_stay_exact_under_a_live_gain(changes):
     e = Experiment(depth=2, width=8, batch=8, seeds=2, changes=changes)
     run, single = Run(e), Run(e.replace(seed=1, seeds=1))

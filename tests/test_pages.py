@@ -380,6 +380,10 @@ def test_what_costs_too_much_can_be_made_smaller_again():
 # --------------------------------------------------------------------------------------------- links
 
 
+SINGLE = {"": ["5", "5_9"], "skip_gain": ["5-0.5_9-2"], "placement": ["5-post"]}
+"""What fields of single blocks may say, by the field whose values these have."""
+
+
 def values(spec):
     """Any value that a field allows."""
     told = spec.metadata
@@ -387,6 +391,8 @@ def values(spec):
         return st.sampled_from(["", "5.lr.0.1", "5.lr.0.1--90.dropout.0.3"])
     if "registry" in told:
         return st.sampled_from(list(told["registry"]))
+    if "single" in told:
+        return st.sampled_from(["0", *SINGLE[told["single"]]])
     kind = {bool: st.booleans, int: st.integers, float: st.floats}[type(spec.default)]
     if kind is st.booleans:
         return kind()
@@ -460,6 +466,8 @@ def candidates(spec) -> list:
     told = spec.metadata
     if "timeline" in told:
         return ["5.lr.0.1"]
+    if "single" in told:
+        return SINGLE[told["single"]]
     every = list(told["registry"]) if "registry" in told else [told["low"], told["high"]]
     return [value for value in every if value != spec.default]
 

@@ -82,7 +82,7 @@ def test_shares_equal_those_of_plain_loops(placement, residual, by_hand):
     [{"norm": norm, "placement": "post"} for norm in NORMS]
     + [{"model": model, "placement": "post"} for model in MODELS]
     + [{"model": "conv", "depth": 5, "stages": 2, "placement": place} for place in ("pre", "post")]
-    + [{"norm_gain": 2.0, "placement": "post"}, {"cut": 2}, {"drop_branch": 3}]
+    + [{"norm_gain": 2.0, "placement": "post"}, {"cut": 2}, {"drop_branch": 3}, {"placements": "2-post"}]
     + [{"dropout": 0.5, "drop_path": 0.3}],
     ids=str,
 )  # fmt: skip

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import jinja2
 
-from lnres.blocks import PLACEMENTS
+from lnres.blocks import PLACEMENTS, ROAD, moves
 from lnres.data import DATA, SHIFTS
-from lnres.experiment import FIELDS, Experiment, read_changes
+from lnres.experiment import FIELDS, Experiment, read_blocks, read_changes
 from lnres.export.parts import OWN, PARTS
 from lnres.layers import ACTIVATIONS, second_moment
 from lnres.models import MODELS
@@ -67,6 +67,13 @@ def folded(line: str) -> str:
     return f"{line[: line.index('(') + 1]}\n            {body}\n        )"
 
 
+def listed(items: list[str]) -> str:
+    """A dictionary, over as many lines as it has items if it is long."""
+    flat = f"{{{', '.join(items)}}}"
+    lines = "".join(f"    {item},\n" for item in items)
+    return flat if len("CHANGES = " + flat) <= WIDEST else f"{{\n{lines}}}"
+
+
 def definition(make: Callable) -> str:
     """The source of a function without its decorators."""
     lines = inspect.getsource(inspect.unwrap(make)).splitlines()
@@ -109,6 +116,8 @@ class Words:
         self.slots = (
             PLACEMENTS[e.placement].make if e.norm != "none" and self.kind.over != "w" else frozenset()
         )
+        moving = "placements" in self.ever
+        self.loose = frozenset(ROAD) - MODELS[e.model].make.fixed(e, 1) if moving else frozenset()
         _, self.bias_std, self.law = self.row["init"].make(e, 1, 1, 1)
 
     def filled(self, part):
@@ -122,10 +131,28 @@ class Words:
 
     def normed(self, slot: str, x: str, module: str = "") -> str:
         """What stands in a slot, called."""
+        if slot in self.loose:
+            return f'{"" if slot in ("inner", "activated") else "self."}at("{slot}", {x})'
         if slot not in self.slots:
             return x
         gain = "NORM_GAIN * " if "norm_gain" in self.ever else ""
         return gain + called(f"self.{module or slot}", x)
+
+    def literal(self, name: str, value) -> str:
+        """The value of a live knob in Python; for a block whose norms moved, which stands in which slot."""
+        of = FIELDS[name].metadata.get("single")
+        if of is None:
+            return str(value)
+        values = read_blocks(value, of)
+        if of == "placement":
+            own = self.e.placement
+            values = {
+                block: {
+                    slot: moves(own, place).get(slot, slot) for slot in ROAD if slot in PLACEMENTS[place].make
+                }
+                for block, place in values.items()
+            }
+        return str(values if of else {*values} or "()").replace("'", '"')
 
     def start(self, n_in: str, n_out: str, power: str, factor: str) -> tuple[str, bool]:
         """The std that weights start with, and the words behind it; and whether it is zero."""
@@ -210,7 +237,8 @@ class Words:
         else:
             inside = wide
             own = self.layer("first", near, wide, "POWER", last, halved, **kind)
-        own += [f"self.{slot} = norm({inside})" for slot in ("inner", "activated") if slot in self.slots]
+        there = self.slots - self.loose
+        own += [f"self.{slot} = norm({inside})" for slot in ("inner", "activated") if slot in there]
         out = self.normed("inner", "self.first(x)")
         out = self.normed("activated", called(self.part["activation"], out))
         if "dropout" in self.ever:
@@ -239,10 +267,14 @@ class Words:
         own = [
             f"self.{name} = norm({features.get(slot, self.wide)})"
             for slot, name in places.items()
-            if slot in self.slots
+            if slot in self.slots - self.loose
         ]
+        if self.loose:
+            made = (f'"{slot}": norm({features.get(slot, self.wide)})' for slot in ROAD if slot in self.slots)
+            own.append(f"self.norms = nn.ModuleDict({{{', '.join(made)}}})  # by the slot where they began")
         own += self.part["residual"].own.splitlines()
-        fx = self.normed("branch", f"self.branch({self.normed('before', 'x')})", "between")
+        at = ", self.at" if "inner" in self.loose else ""
+        fx = self.normed("branch", f"self.branch({self.normed('before', 'x')}{at})", "between")
         if "drop_path" in self.ever:
             own.append('self.drop = DropPath(f"{name}.drop_path")')
             fx = f"self.drop({fx})"
@@ -254,19 +286,24 @@ class Words:
         lines, joined, valves = (
             [],
             self.part["residual"].code,
-            {"skip_gain", "cut", "drop_branch"} & self.ever,
+            {"skip_gain", "skip_gains", "cut", "drop_branch"} & self.ever,
         )
         if len(joined) + len(fx) > MANY or valves:
             lines, fx = [f"fx = {fx}"], "fx"
-        if valves:
+        if valves or self.loose:
             own.append('self.number = int(name.split(".")[1]) + 1')
-            if "drop_branch" in valves:
-                lines.append("fx = (self.number != DROP_BRANCH) * fx")
-            if valves - {"drop_branch"}:
-                gain = "(SKIP_GAIN if GAIN_BLOCK in (0, self.number) else 1)"
-                lines.append(
-                    f"x = {gain if 'gain_block' in self.ever else 'SKIP_GAIN'} * (self.number != CUT) * x"
-                )
+        if "drop_branch" in valves:
+            lines.append("fx = (self.number not in DROP_BRANCH) * fx")
+        everywhere = "gain_block" not in self.ever
+        factors = {
+            "skip_gain": "SKIP_GAIN"
+            if everywhere
+            else "(SKIP_GAIN if GAIN_BLOCK in (0, self.number) else 1)",
+            "skip_gains": "SKIP_GAINS.get(self.number, 1)",
+            "cut": "(self.number not in CUT)",
+        }
+        if valves - {"drop_branch"}:
+            lines.append(f"x = {' * '.join(factors[name] for name in factors if name in valves)} * x")
         if self.leaves > 1 and self.e.residual != "none":
             projection = 'halving(f"{name}.projection", n_in, n)'
             own.append(f"self.projection = nn.Identity() if n_in == n else {projection}")
@@ -300,7 +337,7 @@ class Words:
         warmup = f" * min(1, (step + 1) / {e.warmup})" if e.warmup > 1 else ""
         changes: dict[int, list[str]] = {}
         for step, name, value in read_changes(e.changes):
-            changes.setdefault(step, []).append(f'"{name.upper()}": {value}')
+            changes.setdefault(step, []).append(f'"{name.upper()}": {self.literal(name, value)}')
         group = [f"{n}={n.upper()}" for n in ("momentum", "weight_decay") if f"{n}=" in part["optimizer"]]
         rate = "learning_rate(step)" if warmup or part["schedule"] else "LR"
         stepping = ["globals().update(CHANGES.get(step, {}))"] if changes else []
@@ -318,8 +355,8 @@ class Words:
             "part": part,
             "table": self.table,
             "ever": ever,
-            "start": {name: getattr(e, name) for name in e.live()},
-            "changes": ", ".join(f"{step}: {{{', '.join(new)}}}" for step, new in changes.items()),
+            "start": {name: self.literal(name, getattr(e, name)) for name in e.live()},
+            "changes": listed([f"{step}: {{{', '.join(new)}}}" for step, new in changes.items()]),
             "doc": doc,
             "source": lambda name: definition(DATA[name].make.func),
             "title": textwrap.fill(f"{e.label()}: {row['model'].label}, {row['data'].label}", WIDEST - 10),
@@ -340,6 +377,8 @@ class Words:
             "leaves": f"{self.leaves} * WIDTH" if self.leaves > 1 else "WIDTH",
             "walk": self.walk() if self.model.seen else {},
             "block": self.block(),
+            "loose": self.loose,
+            "made": str({slot: slot for slot in ROAD if slot in self.slots}).replace("'", '"'),
             "enter": self.model.code.replace("VIEW", part["view"]),
             "final": self.slots and e.final_norm and self.kind.over != "p",
             "outputs": "CLASSES" if self.table.classes else "FEATURES",

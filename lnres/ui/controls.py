@@ -62,9 +62,11 @@ def widget(name: str, key: str, value, *, bare: bool = False):
         )  # fmt: skip
     if isinstance(FIELDS[name].default, bool):
         return st.toggle(label, key=key)
-    if told["marks"]:
+    if told.get("marks"):
         stops = sorted({*told["marks"], st.session_state[key]})
         return st.select_slider(label, stops, format_func=text, key=key, help=told["about"] or None)
+    if "single" in told:
+        return st.text_input(label, key=key, help=told["about"])
     kind = type(FIELDS[name].default)
     step = 1 if kind is int else None
     shape = "%d" if kind is int else "%g"

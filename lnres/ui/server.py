@@ -94,7 +94,8 @@ def scene(runs, specs, panels=(), at=None) -> dict:
     ``panels`` are the figures to show at first, the usual ones if there are none; ``at`` is the step to look
     at first.
     """
-    from lnres.experiment import FIELDS, Experiment  # torch: the server answers before it is there
+    from lnres.blocks import PLACEMENTS  # torch: the server answers before it is there
+    from lnres.experiment import FIELDS, Experiment
     from lnres.scene import Scene
 
     compared = Scene([run.experiment for run in runs])
@@ -110,13 +111,15 @@ def scene(runs, specs, panels=(), at=None) -> dict:
                 "colour": c.colour,
                 "dash": c.dash,
                 "parent": compared.parent(c.index),
+                "placement": run.experiment.placement,
+                "places": {name: PLACEMENTS[name].label for name in run.experiment.places(1)},
                 "now": {name: getattr(now[c.index], name) for name in Experiment.live()},
             }
             for c, run in zip(configs, runs, strict=True)
         ],
         "knobs": [
             {"name": name, "label": FIELDS[name].metadata["label"]}
-            | {end: FIELDS[name].metadata[end] for end in ("low", "high", "about")}
+            | {key: value for key, value in FIELDS[name].metadata.items() if key in ("low", "high", "about")}
             for name in Experiment.live()
         ],
         "figures": {
@@ -263,7 +266,7 @@ def _change(lockstep, value) -> None:
 
     (run, values), live = _run(lockstep, value, "values"), Experiment.live()
     if not isinstance(values, dict) or not values or set(values) - set(live):
-        raise ValueError(f"values must map some of {', '.join(live)} to numbers")
+        raise ValueError(f"values must map some of {', '.join(live)} to values")
     lockstep.change(run, **values)
 
 
