@@ -115,10 +115,20 @@ class Experiment:
     gain_block: int = knob(
         0, 0, 2000, "skip gain in", "block", live=True, about="the block whose skip has the gain; 0: all"
     )
-    skip_gains: str = single("gain of one skip", "block", of="skip_gain")
+    skip_gains: str = single(
+        "gain of a single skip",
+        "block",
+        of="skip_gain",
+        about="factors on the skips of blocks: 5-0.5_9-2; 0: none",
+    )
     cut: str = single("cut skip", "block", about="blocks whose skip is cut: 5_9; 0: none")
     drop_branch: str = single("drop branch", "block", about="blocks whose branch is left out: 5_9; 0: none")
-    placements: str = single("norm moved", "block", of="placement")
+    placements: str = single(
+        "norm moved",
+        "block",
+        of="placement",
+        about="where the norms of blocks stand: 5-post_9-inner; 0: as all",
+    )
 
     optimizer: str = pick(OPTIMIZERS, "sgd", "optimizer", "training")
     lr: float = knob(
@@ -439,7 +449,7 @@ def text(value: Any) -> str:
 def spoken(name: str, value: Any) -> str:
     """What a knob is set to, in words."""
     told = FIELDS[name].metadata
-    said = text(value).replace("_", ", ").replace("-", " ") if "single" in told else text(value)
+    said = text(value).replace("_", ", ").replace("-", ": ") if "single" in told else text(value)
     return f"{told['label']} {said}"
 
 

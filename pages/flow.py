@@ -3,14 +3,12 @@
 import streamlit as st
 
 from lnres.ui.controls import literal
-from lnres.ui.flow import PANELS, anatomy, dials, follow, look_closer
+from lnres.ui.flow import PANELS, altered, anatomy, dials, follow, look_closer
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
 runs = lockstep("flow")
-st.markdown(
-    "**Click a block** to cut its skip or drop its branch: the next step shows what becomes of all before it."
-)
+told = st.empty()
 try:
     with st.sidebar:
         chosen, complaints = dials()
@@ -20,6 +18,10 @@ try:
         st.warning("  \n".join(map(literal, complaints)))
 except ValueError as error:
     st.warning(literal(str(error)))
+told.markdown(
+    "**Click a block** to cut or weaken its skip, move its norm or drop its branch: "
+    f"the next step shows what becomes of all before it.{altered(runs.runs)}"
+)
 player(runs, "flow", PANELS)
 if runs.runs:
     look_closer(runs.runs[0].experiment)

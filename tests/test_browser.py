@@ -657,6 +657,12 @@ def test_a_block_whose_skip_is_cut_starves_those_before_it(visit):
     both = skip + branch
     assert (both[-1, 0] / both[-1, -1] < both[-2, 0] / both[-2, -1]).all()
     np.testing.assert_allclose(array(page, "river")[-1, 5, 1], 0, atol=1e-6)  # nothing of the source is left
+    page.mouse.click(box["x"] + 46 + 8.5 / 16 * (box["width"] - 58), box["y"] + 0.25 * box["height"])
+    menu = page.get_by_role("dialog", name="Block 9")
+    menu.get_by_label("its norm").select_option("post")
+    wait(page, "(stood) => lnres.state().step === stood + 2", stood)
+    assert not array(page, "skip_grad_norm")[-1, 4].any()  # what was done before stays
+    page.get_by_text("cut skip 5, norm moved 9: post").wait_for()
 
 
 # ---------------------------------------------------------------------------------------------- boards

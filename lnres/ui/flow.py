@@ -1,11 +1,13 @@
 """What the page of the flow is made of: its dials, its run, and the block in drawing, formula and code."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from lnres.anatomy import code, drawing, formula
 from lnres.boards.flow import CLOSER
-from lnres.engine.local import Lockstep
-from lnres.experiment import DIALS, FIELDS, Experiment, text
+from lnres.engine.local import Lockstep, Seen
+from lnres.experiment import DIALS, FIELDS, Experiment, spoken, text
 from lnres.ui.board import board
 from lnres.ui.controls import widget
 
@@ -45,6 +47,13 @@ def follow(runs: Lockstep, chosen: Experiment) -> None:
     told, usual = runs.runs[0].told, Experiment.read(START)[0]
     said = {n: text(getattr(told, n)) for n in FIELDS if getattr(told, n) != getattr(usual, n)}
     st.query_params.from_dict(said | {n: value for n, value in st.query_params.items() if n not in FIELDS})
+
+
+def altered(runs: Sequence[Seen]) -> str:
+    """Which blocks of the network are not as the others, in Markdown."""
+    changed = runs[0].now.changed() if runs else {}
+    said = [spoken(name, changed[name]) for name in changed if "single" in FIELDS[name].metadata]
+    return f" &nbsp; :orange-badge[now] {', '.join(said)}" if said else ""
 
 
 def anatomy(e: Experiment) -> None:
