@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lnres.graph import Feed
 from lnres.layers import generator
 from lnres.record import PLANE_CLASSES
 from lnres.registry import Registry
@@ -304,15 +305,12 @@ class Random:
 
     online = False
     """Whether every batch is predicted, in evaluation mode, before it is learnt from."""
+    gain: Callable[[int], float] | None = None
+    """What the inputs of a step are multiplied by."""
 
     @staticmethod
     def pick(labels: Tensor, seed: int, step: int, size: int) -> Tensor:
         return torch.randint(len(labels), (size,), generator=generator(seed, "batch", step))
-
-    @staticmethod
-    def gain(step: int) -> float:
-        """What the inputs of this step are multiplied by."""
-        return 1.0
 
 
 @STREAMS.add("epochs", "shuffled epochs", r"i=\pi_k(1),\ldots,\pi_k(n),\pi_{k+1}(1),\ldots")
@@ -365,7 +363,7 @@ def relabelled(seed: int, y: Tensor, classes: int, share: float) -> Tensor:
     """The classes (n,) of which about this share is drawn anew."""
     g = generator(seed, "label noise")
     wrong = torch.rand(len(y), generator=g) < share
-    return torch.where(wrong, torch.randint(classes, (len(y),), generator=g), y.cpu()).to(y.device)
+    return torch.where(wrong, torch.randint(classes, (len(y),), generator=g), y)
 
 
 @lru_cache(maxsize=32)  # every new run of a seed wants it again
@@ -390,29 +388,29 @@ class Batches:
     def __init__(self, e, device: str = "cpu"):
         table = DATA[e.data].make
         splits = [divided(table, SCALERS[e.scaler].make, seed) for seed in e.member_seeds]
-        self.x, self.y, self.test_x, self.test_y = (
-            torch.from_numpy(np.stack(part)).to(device) for part in zip(*splits, strict=True)
-        )
+        x, y, *test = (torch.from_numpy(np.stack(part)) for part in zip(*splits, strict=True))
         self.seeds, self.view, self.stream = e.member_seeds, e.seen_as(), STREAMS[e.stream].make
+        self.feed = Feed(device)
         self.features, self.outputs = self.view.features or table.features, table.outputs
         self.loss, self.accuracy = table.goal.loss, table.goal.accuracy
         if e.label_noise:
-            again = zip(self.seeds, self.y, strict=True)
-            self.y = torch.stack([relabelled(seed, y, table.classes, e.label_noise) for seed, y in again])
-        self._labels = self.y.cpu()
+            again = zip(self.seeds, y, strict=True)
+            y = torch.stack([relabelled(seed, of, table.classes, e.label_noise) for seed, of in again])
+        self._labels = y  # by which examples are picked, on the host
+        self.x, self.y, self.test_x, self.test_y = (part.to(device) for part in (x, y, *test))
         self._member = torch.arange(len(splits), device=device)[:, None]
 
     def __call__(self, step: int, size: int, noise: float = 0.0, **shift: float) -> tuple[Tensor, Tensor]:
         """``size`` training examples per member, in the order of the stream; ``shift`` as in ``shifted``."""
-        picked = torch.stack(
-            [
-                self.stream.pick(labels, seed, step, size)
-                for labels, seed in zip(self._labels, self.seeds, strict=True)
-            ]
-        ).to(self.x.device)
+
+        def pick(t: int) -> Tensor:
+            pairs = zip(self._labels, self.seeds, strict=True)
+            return torch.stack([self.stream.pick(labels, seed, t, size) for labels, seed in pairs])
+
+        picked = self.feed(step, pick)
         x, y = self.x[self._member, picked], self.y[self._member, picked]
-        if (gain := self.stream.gain(step)) != 1:
-            x = x * gain
+        if self.stream.gain:
+            x = x * self.feed(step, lambda t: torch.tensor(self.stream.gain(t)))
         return self.view(self.shifted(x, step, noise, **shift)), y
 
     def test(self, **shift: float) -> tuple[Tensor, Tensor]:
@@ -429,8 +427,10 @@ class Batches:
         """
 
         def normal(name: str, *shape: int) -> Tensor:
-            drawn = [torch.randn(shape, generator=generator(seed, name, key)) for seed in self.seeds]
-            return torch.stack(drawn).to(x.device)
+            def draw(k) -> Tensor:
+                return torch.stack([torch.randn(shape, generator=generator(s, name, k)) for s in self.seeds])
+
+            return self.feed(key, draw)
 
         if contrast != 1:
             x = x * contrast

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lnres.graph import Feed
 from lnres.registry import Registry
 
 ACTIVATIONS = Registry("activation")
@@ -221,7 +222,7 @@ class Weights:
     """
 
     def __init__(self, seeds: Sequence[int], device: str = "cpu"):
-        self.seeds, self.device = tuple(seeds), device
+        self.seeds, self.device, self.feed = tuple(seeds), device, Feed(device)
         self.training, self.step = True, 0
         self.live: dict[str, float] = {}  # knobs that layers look up at every step, since they may change
         self.buffers: dict[str, Tensor] = {}
@@ -298,7 +299,7 @@ class Weights:
             for name, value, grad in zip(names, values, grads, strict=True)
         }
 
-    def matrices(self, prefix: str) -> list[tuple[int, list[int], Tensor]]:
+    def matrices(self, prefix: str) -> list[tuple[int, Tensor, Tensor]]:
         """Where the weight matrices named ``prefix.<i>...`` lie: (group, rows of the group, their i)."""
         found = []
         for k, names in enumerate(self.names):
@@ -308,8 +309,8 @@ class Weights:
                 if name.startswith(prefix + ".") and name.endswith(".weight")
             ]
             if rows:
-                blocks = torch.tensor([int(names[j].split(".")[1]) for j in rows], device=self.device)
-                found.append((k, rows, blocks))
+                blocks = [int(names[j].split(".")[1]) for j in rows]
+                found.append((k, *(torch.tensor(index, device=self.device) for index in (rows, blocks))))
         return found
 
 
@@ -488,8 +489,10 @@ class Dropout:
         share = self.weights.live.get(self.knob, 0.0)
         if not share or not self.weights.training:
             return x
-        shape = self.shape(x.shape[1:])
-        step, seeds = self.weights.step, self.weights.seeds
-        chance = torch.stack([torch.rand(shape, generator=generator(s, self.name, step)) for s in seeds])
-        kept = (chance >= share).to(x.dtype) / (1 - share)
-        return x * kept.to(x.device)
+        shape, seeds = self.shape(x.shape[1:]), self.weights.seeds
+
+        def mask(t: int) -> Tensor:
+            chance = torch.stack([torch.rand(shape, generator=generator(s, self.name, t)) for s in seeds])
+            return (chance >= share).to(x.dtype) / (1 - share)
+
+        return x * self.weights.feed(self.weights.step, mask)

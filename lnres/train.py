@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes, text
+from lnres.graph import First
 from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -62,15 +64,19 @@ class Run:
     (1, 2)
 
     Member k equals the run of its seed alone; to pause is not to call ``next``; ``step`` counts updates.
+    ``waits`` says whether to read a number makes the host wait for the device. Where it does, a step reads
+    none: what has to be told is noted on the device, and looked up when frames are ``read``.
     """
 
     def __init__(self, experiment: Experiment):
         self.first = experiment.affordable()  # with all changes that are to come
         self.experiment = experiment = experiment.at(-1)  # what holds in the step that is next
         self.device = where(experiment.device)
+        self.waits = self.device != "cpu"
         self.batches = Batches(experiment, self.device)
         self.plane = Plane(self.batches) if experiment.drawable else None
         self.weights = Weights(experiment.member_seeds, self.device)
+        self.weights.feed = self.batches.feed
         self.model = MODELS[experiment.model].make(
             self.weights, experiment, self.batches.features, self.batches.outputs
         )
@@ -79,9 +85,10 @@ class Run:
         self._step = stepper(self.optimizer)
         self.activation = ACTIVATIONS[experiment.activation].make
         self._updates, self._scratch = Updates(self.weights, experiment.blocks), Scratch()
-        self.step = 0
+        self.step = self._told = 0
         self._clipped = False
         self.diverged = [False] * experiment.seeds
+        self._broken, self._cut = (First(experiment.seeds, self.device) for _ in range(2))
         self._events: list[dict] = []
         self._kept: dict[int, tuple[dict, dict]] = {}
 
@@ -89,9 +96,25 @@ class Run:
         return self
 
     def __next__(self) -> Frame:
+        return self.read([self.ahead()])
+
+    def ahead(self) -> dict[str, Tensor]:
+        """One step, of which nothing is read yet: what it measured, by name."""
         return self._advance(measure=True)
 
-    def _advance(self, measure: bool) -> Frame:
+    def read(self, steps: Sequence[dict[str, Tensor]]) -> Frame:
+        """The frame of steps made ``ahead``, a row for each; only here the host waits for the device."""
+        if self.waits:
+            self._look()
+        events = [event for event in self._events if event["step"] >= self._told]
+        self._events, self._told = [], self.step
+        seen = {name: [step[name] for step in steps if name in step] for step in steps for name in step}
+        # one row is not copied
+        rows = {name: torch.stack(row) if len(row) > 1 else row[0][None] for name, row in seen.items()}
+        arrays = {name: to_numpy(value) for name, value in rows.items()}
+        return arrays, {"events": sorted(events, key=lambda event: event["step"])}
+
+    def _advance(self, measure: bool) -> dict[str, Tensor]:
         """One step; what is not measured is not missed by the run."""
         now = [change for change in read_changes(self.first.changes) if change[0] == self.step]
         for _, name, value in now:
@@ -109,7 +132,7 @@ class Run:
                 arrays["loss_batch"], arrays["acc_batch"] = self.test(own_statistics=True)
             arrays |= self._draw() if self.plane else {}
         if all(self.diverged):  # NaN stays NaN: nothing is left to compute
-            nothing = torch.full((e.seeds,), torch.nan)
+            nothing = torch.full((e.seeds,), torch.nan, device=self.device)
             names = ("train", "online") if self.batches.stream.online else ("train",)
             arrays |= {f"{what}_{name}": nothing for what in ("loss", "acc") for name in names}
         else:
@@ -117,28 +140,11 @@ class Run:
             arrays |= self._update(Tape() if seen else None, whose=bool(now) or often % RIVER_EVERY == 0)
         arrays |= {"step": torch.tensor(t), "lr": torch.full((e.seeds,), learning_rate(t, e))}
         self.step += 1
-        events, self._events = self._events, []
-        return {name: to_numpy(value)[None] for name, value in arrays.items()}, {"events": events}
+        return arrays
 
     def _update(self, tape: Tape | None, whose: bool) -> dict[str, Tensor]:
         """One optimizer step; with a tape, everything measured on the way, ``whose`` the stream is too."""
-        e, weights = self.experiment, self.weights
-        x, y = self.batches(self.step, e.batch, **e.shifts("train"))
-        weights.step, weights.live = self.step, e.knobs
-        arrays = {}
-        if self.batches.stream.online:
-            arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
-        outputs = self.model(x, tape)
-        losses = self.batches.loss(outputs, y)
-        arrived = weights.backward(losses.sum(), *(tape.roads if tape else ()))
-        if e.clip:
-            self._clip(e.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, e)
-        losses = losses.detach()
-        arrays |= {"loss_train": losses, "acc_train": self.batches.accuracy(outputs.detach(), y)}
-        if not math.isfinite(float(losses.sum())):
-            self._watch(losses)
+        arrays, arrived = self._slope(tape)
         if not tape:
             self._step()
             return arrays
@@ -149,10 +155,38 @@ class Run:
         self._step()
         with torch.no_grad():
             arrays |= activations(tape, self.activation.flat, self._scratch)
-            arrays |= gradients(tape, arrived, e.batch, self._scratch)
+            arrays |= gradients(tape, arrived, self.experiment.batch, self._scratch)
             arrays |= self._updates.measure()
         arrays["probe_step"] = torch.tensor(self.step)
         return arrays
+
+    def _slope(self, tape: Tape | None) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Fill the gradient that is to be followed; the losses, and what arrives at the tape's roads."""
+        e, weights = self.experiment, self.weights
+        x, y = self._given(e)
+        arrays = {}
+        if self.batches.stream.online:
+            arrays["loss_online"], arrays["acc_online"] = self.judged(x, y)
+        outputs = self.model(x, tape)
+        losses = self.batches.loss(outputs, y)
+        arrived = weights.backward(losses.sum(), *(tape.roads if tape else ()))
+        losses = losses.detach()
+        arrays |= {"loss_train": losses, "acc_train": self.batches.accuracy(outputs.detach(), y)}
+        if e.clip:
+            norms = weights.clip(e.clip)
+            if self.waits or not self._clipped:  # a diverged member's NaN is not longer
+                self._note(self._cut, norms > e.clip, [norms[None]])
+        if self.waits or not math.isfinite(float(losses.sum())):
+            self._note(self._broken, ~torch.isfinite(losses), weights.groups(weights.flat))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, e)
+        return arrays, arrived
+
+    def _given(self, e: Experiment, step: int | None = None) -> tuple[Tensor, Tensor]:
+        """The batch of a step, else of the next; layers are told of the step, and of what is set in it."""
+        self.weights.step = self.step if step is None else step
+        self.weights.live = e.knobs
+        return self.batches(self.weights.step, e.batch, **e.shifts("train"))
 
     @torch.no_grad()
     def _draw(self) -> dict[str, Tensor]:
@@ -162,37 +196,49 @@ class Run:
         still = self.plane.still() | {"plane_step": torch.tensor(0)} if self.step == 0 else {}
         return {"regions": regions} | still
 
-    def _clip(self, limit: float) -> None:
-        """Clip each member's gradient; the first time it bites is an event."""
-        norms = self.weights.clip(limit)
-        if not self._clipped and bool((norms > limit).any()):  # a diverged member's NaN is not longer
-            self._clipped = True
-            size = f"{float(norms[norms > limit].max()):.3g}"
-            said = f"clipping begins at step {self.step}: a gradient of norm {size} cut to {limit:g}"
-            self._events.append({"step": self.step, "kind": "clip", "text": said})
+    def _note(self, first: First, true: Tensor, values: list[Tensor]) -> None:
+        """Keep what was there when something first came true of a member; where nobody waits, tell it now."""
+        if self.waits or bool((true & (first.step < 0)).any()):
+            with torch.no_grad():
+                first.note(true, self.weights.feed(self.step, torch.tensor), values)
+            if not self.waits:
+                self._look()
 
-    def _watch(self, losses: Tensor) -> None:
-        """Say which members have just diverged, and at which block the first bad number stands."""
-        broken = [
-            k for k, bad in enumerate((~torch.isfinite(losses)).tolist()) if bad and not self.diverged[k]
-        ]
-        if not broken:
-            return
-        with torch.no_grad():
-            tape = Tape()
-            x, _ = self.batches(self.step, self.experiment.batch, **self.experiment.shifts("train"))
-            with self._mode(training=True, keep=True):
-                self.model(x, tape)
-        for k in broken:
-            self.diverged[k] = True
-            bad = [i for i, h in enumerate(tape.states) if not torch.isfinite(h[k]).all()]
-            place = "the head" if not bad else "the stem" if bad[0] == 0 else f"block {bad[0]}"
-            seed = self.experiment.seed + k
-            self._events.append({
-                "step": self.step, "kind": "diverged", "member": k,
-                "block": bad[0] if bad else len(tape.states),
-                "text": f"seed {seed} diverged at step {self.step}: {place} gave the first non-finite number",
-            })  # fmt: skip
+    def _look(self) -> None:
+        """Make events of what was noted: that clipping bites, once, and which members diverged, and where."""
+        if not self._clipped and (steps := self._cut.members()):
+            self._clipped, step = True, min(steps.values())
+            size = max(float(self._cut.kept[0][0, k]) for k, then in steps.items() if then == step)
+            limit = self.first.at(step).clip
+            said = f"clipping begins at step {step}: a gradient of norm {size:.3g} cut to {limit:g}"
+            self._events.append({"step": step, "kind": "clip", "text": said})
+        broken = {k: step for k, step in self._broken.members().items() if not self.diverged[k]}
+        for step in sorted(set(broken.values())):
+            states = self._wreck(step)
+            for k in (k for k, then in broken.items() if then == step):
+                self.diverged[k] = True
+                bad = [i for i, h in enumerate(states) if not torch.isfinite(h[k]).all()]
+                place = "the head" if not bad else "the stem" if bad[0] == 0 else f"block {bad[0]}"
+                seed = self.experiment.seed + k
+                self._events.append({
+                    "step": step, "kind": "diverged", "member": k,
+                    "block": bad[0] if bad else len(states),
+                    "text": f"seed {seed} diverged at step {step}: {place} gave the first non-finite number",
+                })  # fmt: skip
+
+    @torch.no_grad()
+    def _wreck(self, step: int) -> list[Tensor]:
+        """The stream of a step, made again with the weights of those members that did not survive it."""
+        flats = self.weights.groups(self.weights.flat)
+        now, tape = [flat.clone() for flat in flats], Tape()
+        for flat, then in zip(flats, self._broken.kept, strict=True):
+            flat.copy_(then)
+        x, _ = self._given(self.first.at(step), step)
+        with self._mode(training=True, keep=True):
+            self.model(x, tape)
+        for flat, value in zip(flats, now, strict=True):
+            flat.copy_(value)
+        return tape.states
 
     def _mode(self, training: bool, keep: bool = False):
         """Within: training or evaluation mode; ``keep`` puts running statistics back afterwards."""
@@ -233,6 +279,8 @@ class Run:
 
     def checkpoint(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and header from which ``restore`` goes on, bit for bit."""
+        if self.waits:
+            self._look()
         state = self.optimizer.state_dict()["state"].get(0, {})
         arrays = {"weights": self.weights.flat} | {f"buffer/{k}": v for k, v in self.weights.buffers.items()}
         arrays |= {f"optimizer/{k}": v for k, v in state.items() if v is not None}
@@ -251,6 +299,7 @@ class Run:
         whole["state"] = {0: state} if state else {}
         self.optimizer.load_state_dict(whole)
         self.step, self.diverged, self._clipped = header["step"], list(header["diverged"]), header["clipped"]
+        self._told = self.step
         for step, name, value in read_changes(self.first.changes):
             if step < self.step:
                 self._apply(name, value, tell=False)
@@ -285,6 +334,7 @@ class Run:
     def replay(self) -> None:
         """A step that was seen before: the same, but nothing is measured."""
         self._advance(measure=False)
+        self._told = self.step
 
 
 def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.ndarray]:
@@ -339,8 +389,8 @@ class Mode:
 
 
 def to_numpy(value: Tensor, copy: bool = False) -> np.ndarray:
-    """A tensor as float32, int32, uint8 or (counts) uint16."""
+    """A tensor as float32, int32 (steps, one a row), uint8 or (counts) uint16."""
     array = value.detach().cpu().numpy()
     if array.dtype == np.int64:
-        array = array.astype(np.int32 if array.ndim == 0 else np.uint16)
+        array = array.astype(np.int32 if array.ndim < 2 else np.uint16)
     return array.copy() if copy else array

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from lnres.engine.store import Store
 from lnres.engine.study import Work
 from lnres.experiment import Experiment
@@ -38,13 +36,6 @@ class Order:
     seen: list[int] = field(default_factory=list)
 
 
-def joined(frames: list[Frame]) -> Frame:
-    """Frames of one run as a single one."""
-    names = {name for arrays, _ in frames for name in arrays}
-    arrays = {name: np.concatenate([a[name] for a, _ in frames if name in a]) for name in names}
-    return arrays, {"events": [event for _, header in frames for event in header["events"]]}
-
-
 class Group:
     """Runs that advance together, step by step: always the one furthest behind is next.
 
@@ -56,7 +47,7 @@ class Group:
         self.ids, self.experiments, self.store = order.ids, order.experiments, store
         self.runs: list[Run | None] = [None] * len(order.ids)
         self.seen = order.seen or [-1] * len(self.runs)
-        self.frames: list[list[Frame]] = [[] for _ in self.runs]
+        self.frames: list[list[dict]] = [[] for _ in self.runs]  # of steps made ahead, not yet read
         self.again, self.told = {}, 0.0
         self.goal = float(self.reached)  # steps that every run may make; infinite while playing
         self.held = False
@@ -137,10 +128,7 @@ class Group:
             self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
         run = self.run(k)
         if run.step > self.seen[k]:
-            arrays, header = next(run)
-            if run.step == 1:
-                arrays |= foreseen(run.experiment, arrays)
-            self.frames[k].append((arrays, header))
+            self.frames[k].append(run.ahead())
         else:
             run.replay()
 
@@ -149,11 +137,16 @@ class Group:
         if not any(self.frames) or (now - self.flushed < FLUSH and self.behind() is not None):
             return []
         self.flushed = now
-        out = [
-            (key, pack(*joined(frames))) for key, frames in zip(self.ids, self.frames, strict=True) if frames
-        ]
+        out = [(key, pack(*self.read(k))) for k, key in enumerate(self.ids) if self.frames[k]]
         self.frames = [[] for _ in self.runs]
         return out
+
+    def read(self, k: int) -> Frame:
+        """Of run k all that is new; to its first step belongs what theory says of it."""
+        arrays, header = self.runs[k].read(self.frames[k])
+        if arrays["step"][0] == 0:
+            arrays |= foreseen(self.runs[k].first.at(0), {name: rows[:1] for name, rows in arrays.items()})
+        return arrays, header
 
     def replayed(self) -> dict[str, int] | None:
         """The steps made so far of every run that makes them again; None where a flush has told it all."""
