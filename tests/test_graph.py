@@ -92,7 +92,7 @@ def test_what_was_told_before_a_fork_is_not_told_again():
     e = experiment(norm="none", lr=2, seeds=3, activation="identity")
     run = Run(e)
     events = [event for _ in range(30) for event in next(run)[1]["events"]]
-    when = {event["member"]: event["step"] for event in events}
+    when = {event["member"]: event["step"] for event in events if "member" in event}
     first = min(when.values())
     assert first < max(when.values())
     twin = waiting(e)
