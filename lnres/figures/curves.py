@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from scipy.special import stdtrit
-
 from lnres.figures.base import (
     FIGURES,
     MARKED,
@@ -131,6 +129,8 @@ def gap(runs: Sequence[Config]) -> dict:
 
 def _differences(runs: Sequence[Config], what: str, clock: str, *, thin: int, scale: float, **how) -> dict:
     """The first configuration minus each other, seed by seed: mean, 95 % interval, and whether it is real."""
+    from scipy.special import stdtrit  # a fifth of what the server would import before it answers
+
     data, words, apart, others = [], [], [], runs[1:]
     for run in others:
         first = runs[0]

@@ -34,7 +34,7 @@ SERVED = sorted(path for path in ASSETS.iterdir() if path.suffix in TYPES)
 FILES = {path.name: TYPES[path.suffix] for path in [*SERVED, Path("plotly.min.js")]}
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
-REHEARSAL = 4.0  # seconds between two boards that nobody has asked for yet
+REHEARSAL = 4.0  # seconds before what nobody has asked for yet is prepared, and between two boards of it
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
 
 
@@ -59,9 +59,12 @@ def address(name: str) -> str:
     return f"{base()}/lnres/assets/{version()}/{name}"
 
 
-@cache
-def _packed(name: str) -> bytes:
-    return gzip.compress(asset(name), 6)
+PACKED: dict[str, bytes] = {}
+"""Files as they travel to a browser far away, once there was time to pack them."""
+
+
+def _pack_files() -> None:
+    PACKED.update({name: gzip.compress(asset(name), 6) for name in FILES})
 
 
 def _file(request: Request) -> Response:
@@ -73,8 +76,8 @@ def _file(request: Request) -> Response:
         "Cache-Control": "public, max-age=31536000, immutable" if lasting else "no-cache",
         "Vary": "Accept-Encoding",
     }
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(_packed(name), headers=headers | {"Content-Encoding": "gzip"}, media_type=FILES[name])
+    if name in PACKED and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(PACKED[name], headers=headers | {"Content-Encoding": "gzip"}, media_type=FILES[name])
     return Response(asset(name), headers=headers, media_type=FILES[name])
 
 
@@ -416,22 +419,27 @@ def _rehearse(leaving: threading.Event) -> None:
     """Measure what boards show at first, now and then one, so that no visitor waits for it."""
     rows = importlib.import_module("lnres.boards").BOARDS
     for made in [row for row in (rows[name].make for name in rows) if row.measures]:
-        if leaving.wait(REHEARSAL):
-            return
         with suppress(ValueError):  # the workers are busy: whoever opens it will wait
             made.answer(made.values)
+        if leaving.wait(REHEARSAL):
+            return
 
 
 def _warm(leaving: threading.Event) -> None:
     """Import, prepare and measure what the first visitors will need, while the server answers already."""
+    gc.disable()  # a module makes no garbage: looking for some is a fifth of what importing torch takes
     importlib.import_module("lnres.experiment")
-    importlib.import_module("lnres.boards")
-    importlib.import_module("lnres.anatomy")
     importlib.import_module("torch").set_num_threads(1)  # boards are small: a second thread would only wait
     local.start()  # behind what the page waits for: a worker takes a second of a core to be ready
-    _packed("plotly.min.js")
-    gc.collect()
+    importlib.import_module("scipy.special")
     gc.freeze()  # Streamlit collects after every rerun: 117 ms with everything loaded, 0 once frozen
+    gc.enable()
+    if leaving.wait(REHEARSAL):  # the first visitor's page has the cores to itself
+        return
+    _pack_files()
+    for name in ("lnres.boards", "lnres.anatomy"):
+        importlib.import_module(name)
+    gc.freeze()
     _rehearse(leaving)
 
 
