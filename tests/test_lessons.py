@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
+from test_claims import finished
 from test_pages import ROOT
 
 from lnres import theory
 from lnres.claims import EXPERIMENTS
 from lnres.claims.judge import Cell
+from lnres.claims.robust import remembering
 from lnres.data import DATA, STREAMS
 from lnres.engine import local
 from lnres.experiment import Experiment
 from lnres.figures import FIGURES, Config
-from lnres.lessons import LESSONS, NUMBER, OPEN, handout, interval, prose, said, told
+from lnres.figures.base import THEMES
+from lnres.lessons import LESSONS, NUMBER, OPEN, Runs, handout, interval, prose, said, told
 from lnres.lessons.rows import CLEAN, DOWN, UP
 from lnres.reading import Reading
 from lnres.record import Record
@@ -159,6 +162,16 @@ def test_every_quantity_is_one_number_a_seed(name):
         measured = lesson.measured(records, Found())
     assert {len(values) for values in measured.values()} == {2}
     assert len(Reading(records[0]).curve("loss_train")) == 3
+    for theme in THEMES if lesson.aside else ():
+        assert lesson.aside(Runs(records, Found()))(theme).data
+
+
+def test_a_norm_remembers_less_than_its_batches_move():
+    told = finished(remembering(900)).values
+    assert np.ptp(told["remembered mean"]) < np.ptp(told["mean of the batch"])
+    assert np.diff(told["remembered mean"]) == pytest.approx(
+        0.1 * np.subtract(told["mean of the batch"], told["remembered mean"])[:-1]
+    )
 
 
 def test_a_guess_is_drawn_from_the_size_that_was_measured():

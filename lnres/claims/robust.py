@@ -18,6 +18,7 @@ from lnres.claims.bench import (
     rates,
     sweep,
     tests,
+    train,
 )
 from lnres.claims.judge import settled
 from lnres.data import DATA, Table, digits
@@ -81,6 +82,27 @@ def changed_tests(first: int = FIRST) -> Steps:
     return found
 
 
+CONTRASTS = 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0
+
+
+def turned(first: int = FIRST) -> Steps:
+    """The networks of E21 after 500 steps at rate 0.05, five seeds, tested at every contrast."""
+    found = Found()
+    for norm, e in compared(first, seeds=5, scaler="unit", depth=4, steps=500, lr=0.05).items():
+        trial = yield from train(e, norm)
+        trained = trial.run.experiment
+        for contrast in CONTRASTS:
+            trial.run.experiment = trained.replace(shift="test", contrast=contrast)
+            found.put(f"{norm} × {contrast:g}", trial.test_accuracy())
+    return found
+
+
+EXPERIMENTS.put(
+    "E21 turned", "Contrast turned up and down", listed=False, make=turned,
+    about="As E21, one rate, every contrast in between.",
+)  # fmt: skip
+
+
 @EXPERIMENTS.add("E22", "Noisy training")
 def noisy_training(first: int = FIRST) -> Steps:
     """600 training digits with Gaussian noise on every input, 4 blocks, 400 steps; tested clean."""
@@ -134,6 +156,41 @@ def streams(first: int = FIRST) -> Steps:
     }
     yield from sweep(found, arms, GRID, online, prepare=drift)
     return found
+
+
+ROUNDS = 80
+"""Steps that are kept: twice through all classes of a sorted stream, four batches each."""
+
+
+def remembering(first: int = FIRST) -> Steps:
+    """The last batches of a class-sorted stream: a unit's mean in each, and the one BatchNorm remembered.
+
+    The unit is the one of the first layer whose mean moves most.
+    """
+    found, kept = Found(), []
+
+    def watch(run: Run) -> None:
+        kept.append(run.model.blocks[0].branch.inner.running_mean[0, 0].double().numpy().copy())
+
+    settings = {"scaler": "unit", "depth": 3, "batch": 8, "lr": 0.05, "steps": 600}
+    trial = yield from train(
+        plain(norm="batch", stream="sorted", seed=first, seeds=1, **settings), "a unit", watch=watch
+    )
+    watch(trial.run)
+    old, new = np.stack(kept[:-1])[-ROUNDS:], np.stack(kept[1:])[-ROUNDS:]
+    share = trial.run.experiment.norm_momentum
+    means = (new - (1 - share) * old) / share
+    unit = means.std(0).argmax()
+    found.put("step", np.arange(len(kept) - 1)[-ROUNDS:])
+    found.put("mean of the batch", means[:, unit])
+    found.put("remembered mean", old[:, unit])
+    return found
+
+
+EXPERIMENTS.put(
+    "E23 unit", "What BatchNorm remembers of a class-sorted stream", listed=False, make=remembering,
+    about="One network of E23, one unit, looked at as it learns.",
+)  # fmt: skip
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from lnres.lessons.lesson import (
     MORE,
     NUMBER,
     OPEN,
+    Aside,
+    Runs,
     handout,
     interval,
     prose,
@@ -16,5 +18,6 @@ from lnres.lessons.lesson import (
 )
 
 __all__ = [
-    "FIRST", "LESSONS", "MORE", "NUMBER", "OPEN", "handout", "interval", "prose", "question", "said", "told",
+    "FIRST", "LESSONS", "MORE", "NUMBER", "OPEN", "Aside", "Runs", "handout", "interval", "prose", "question",
+    "said", "told",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from plotly.graph_objects import Figure
 
 from lnres.claims.judge import Cell
 from lnres.experiment import Experiment, text
@@ -32,6 +33,8 @@ class Runs(list[Reading]):
 
 
 Measure = Callable[[Runs], np.ndarray]
+Aside = Callable[[str], Figure]
+"""A chart, once the theme is known."""
 
 
 def said(value: float, unit: str) -> str:
@@ -124,6 +127,8 @@ class Lesson:
     """How many it starts with."""
     at: int | None = None
     """The step that tells it all, where that is not the last."""
+    aside: Callable[[Runs], Aside] | None = None
+    """What is drawn below the answer of the runs that were just made."""
 
     def experiments(self, done: int = 0) -> list[Experiment]:
         """What is trained: the first seeds, or more than those that are done."""

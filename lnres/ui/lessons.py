@@ -7,7 +7,7 @@ import streamlit as st
 
 from lnres.engine.local import Lockstep
 from lnres.engine.study import Study
-from lnres.lessons import FIRST, LESSONS, MORE, OPEN, handout, interval, question, told
+from lnres.lessons import FIRST, LESSONS, MORE, OPEN, Aside, Runs, handout, interval, question, told
 from lnres.scene import Scene
 from lnres.ui import server
 from lnres.ui.session import study
@@ -37,6 +37,8 @@ class Attempt:
     """Whether the runs that are shown still have to be measured."""
     played: bool = False
     """Whether they were set going."""
+    aside: Aside | None = None
+    """What the last runs are drawn as, below the answer."""
 
     @property
     def done(self) -> int:
@@ -141,7 +143,9 @@ def _watch(runs: Lockstep, name: str, attempt: Attempt) -> None:
         steps = [run.experiment.steps for run in runs.runs]
         theirs = [run.experiment for run in runs.runs] == lesson.experiments(attempt.start)
         if made == steps and found and theirs:  # a hand may have changed the runs
-            new = lesson.measured([run.record for run in runs.runs], found["values"])
+            records = [run.record for run in runs.runs]
+            new = lesson.measured(records, found["values"])
+            attempt.aside = lesson.aside and lesson.aside(Runs(records, found["values"]))
             attempt.seen = {key: attempt.seen.get(key, []) + values for key, values in new.items()}
             attempt.awaited = False
             st.rerun()
@@ -179,6 +183,10 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
             f"Not settled with these {attempt.done} seeds: the 95 % intervals bear out none of the guesses."
         )
     st.markdown(told(name, "answer", attempt.seen))
+    if attempt.aside:
+        theme = "dark" if st.context.theme.type == "dark" else "light"
+        drawn = attempt.aside(theme)
+        st.plotly_chart(drawn, theme=None, key=f"aside-{name}", config={"displayModeBar": False})
     with st.container(horizontal=True):
         st.button(f"{MORE} more seeds", on_click=_more, args=(runs, name, attempt), disabled=attempt.awaited)
         names = list(LESSONS)
