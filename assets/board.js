@@ -361,7 +361,7 @@ class Board {
     this.asked = { number: this.number, since: this.since };
     this.since = null;
     this.counts.asked++;
-    this.wait(true);
+    this.wait(!this.answer?.more);
     clearTimeout(this.late);
     this.late = setTimeout(() => {
       this.asked = null;
@@ -393,7 +393,7 @@ class Board {
       if (waited) this.paints.push({ number, waited: end - waited.since, cost: end - start });
       if (this.paints.length > 1000) this.paints.splice(0, 500);
     });
-    if (this.since !== null) this.ask();
+    if (this.since !== null || answer.more) this.ask();
   }
 
   connect() {

@@ -95,6 +95,30 @@ def last(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
     return {"weight_grad_norm": Updates(run.weights, e.blocks).norms(run.weights.grad)[-1].numpy(force=True)}
 
 
+LATELY = 20
+"""Batches over which an accuracy in training is averaged."""
+
+
+@MEASURES.add("trainable", "accuracy of networks that start elsewhere")
+def trainable(
+    e: Experiment, draws: dict, sigma_w2: tuple[float, ...], sigma_b2: tuple[float, ...]
+) -> dict[str, np.ndarray]:
+    """``accuracy`` (S,) of a training's last batches, where member k's blocks start at the k-th variances.
+
+    Networks of one shape train together wherever they start.
+    """
+    run = Run(e.replace(init="meanfield", sigma_w2=1.0, sigma_b2=1.0, record_every=0))
+    factors = {"weight": torch.tensor(sigma_w2).sqrt(), "bias": torch.tensor(sigma_b2).sqrt()}
+    with torch.no_grad():
+        for names, starts in zip(run.weights.names, run.weights.groups(run.weights.flat), strict=True):
+            for name, start in zip(names, starts, strict=True):
+                first, *_, kind = name.split(".")
+                if first == "blocks" and kind in factors:
+                    start *= factors[kind][:, None, None]
+    seen = np.stack([next(run)[0]["acc_train"][0] for _ in range(e.steps)])
+    return {"accuracy": seen[-LATELY:].mean(0)}
+
+
 # ---------------------------------------------------------------------------------------- roads of gradients
 
 

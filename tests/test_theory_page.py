@@ -138,6 +138,37 @@ def test_the_dot_says_its_rate(dot, kind):
     assert "C16" in normed["panels"][0]["title"]
 
 
+def test_networks_that_start_elsewhere_train_as_those_that_an_experiment_starts_there():
+    e = boards.experiment(
+        residual="none", norm="none", activation="tanh", width=16, depth=3, batch=8, steps=4
+    )
+    e = e.replace(init="meanfield", seeds=2)
+    options = {"sigma_w2": (0.8, 3.0), "sigma_b2": (0.3, 0.1)}
+    found = MEASURES["trainable"].make(e, {}, **options)["accuracy"]
+    for k, (w2, b2) in enumerate(zip(*options.values(), strict=True)):
+        run = Run(e.replace(seed=e.seed + k, seeds=1, sigma_w2=w2, sigma_b2=b2))
+        seen = [next(run)[0]["acc_train"][0, 0] for _ in range(4)]
+        assert found[k] == pytest.approx(np.mean(seen), abs=1e-6)
+
+
+def test_the_plane_is_filled_as_networks_are_trained(monkeypatch):
+    monkeypatch.setattr(boards, "SHORT", boards.SHORT | {"steps": 2, "width": 16})
+    monkeypatch.setattr(boards, "PATIENCE", -1)
+    first = ask("chaos", trained=True)
+    assert first["more"]
+    assert "0 of 72 networks of 12 layers" in first["said"]
+    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    answer = ask("chaos", trained=True)
+    assert not answer["more"]
+    cells = np.array(answer["panels"][0]["figure"]["data"][1]["z"], float)
+    assert cells.shape == (boards.ROWS, boards.COLUMNS)
+    x, y, accuracy = boards.accuracies({**BOARDS["chaos"].make.values, **ASKED["chaos"]})
+    np.testing.assert_allclose(cells, accuracy, atol=1e-3)
+    inside = 6 * theory.xi_c(x, y[:, None], 25) >= 12
+    assert f"reach {accuracy[inside].mean():.0%} on average" in answer["said"]
+    assert f"outside {accuracy[~inside].mean():.0%}." in answer["said"]
+
+
 def test_contours_stand_where_six_depth_scales_are_so_many_layers():
     u, v = boards.contours((30,))[30]
     there = np.isfinite(u)

@@ -213,6 +213,8 @@ class Answer:
     """One sentence above the panels, read out when it changes."""
     onward: tuple[str, str] | None = None
     """Words and the address, relative to the page's, of where one may go on from here."""
+    more: bool = False
+    """Whether there is more to see for the same values: the browser asks again."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,7 @@ class Board:
         """The answer to these values, as the JSON that the browser gets."""
         answer = self.function(self.check(values))
         panels = [{k: v for k, v in vars(panel).items() if v not in (None, "")} for panel in answer.panels]
-        told = {"panels": panels, "idle": list(answer.idle), "said": answer.said, "onward": answer.onward}
+        told = {name: value for name, value in vars(answer).items() if name != "panels"} | {"panels": panels}
         return json.dumps(told, cls=PlotlyJSONEncoder, separators=(",", ":"))
 
     @property

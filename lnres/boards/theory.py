@@ -1,6 +1,7 @@
 """Prediction over measurement: networks are measured as the hand moves, and closed forms laid over them."""
 
 import math
+import time
 from functools import lru_cache
 
 import numpy as np
@@ -266,31 +267,41 @@ LOW, HIGH = (0.5, 0.0), (4.0, 0.5)
 CHAOS = (
     Point("dot", "σ_w², σ_b²: drag me", (2.5, 0.1), LOW, HIGH),
     Toggle("ln", "Add LayerNorm", False),
+    Toggle(
+        "trained", "Train a network at each point", False, about="72 small ones: takes about half a minute"
+    ),
     *size(width=256, depth=40),
 )
+REACHES = 10, 30, 100
+"""Depths whose contours are drawn, unless networks of some depth are trained."""
 
 
 @lru_cache
 def plane(ln: bool) -> tuple:
-    """The map: axes, rates, critical line, and contours of the trainable depth."""
+    """The map: axes, rates and the critical line."""
     x, y = np.linspace(LOW[0], HIGH[0], 71), np.linspace(LOW[1], HIGH[1], 41)
     if ln:
-        return x, y, np.array([[theory.layernorm_tanh_rate(a, b) for a in x] for b in y]), None, {}
+        return x, y, np.array([[theory.layernorm_tanh_rate(a, b) for a in x] for b in y]), None
     fine = HIGH[1] * np.linspace(0, 1, 60) ** 2  # it leaves the corner steeply
-    line = theory.critical_sigma_w2(fine), fine
-    return x, y, theory.chi1(x, y[:, None]), line, contours((10, 30, 100))
+    return x, y, theory.chi1(x, y[:, None]), (theory.critical_sigma_w2(fine), fine)
+
+
+@lru_cache
+def reach() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Axes of the plane and 6 ξ_c, (σ_b², σ_w²)."""
+    x, y = np.linspace(LOW[0], HIGH[0], 36), np.linspace(0.02, HIGH[1], 13)
+    return x, y, 6 * np.minimum(theory.xi_c(x, y[:, None], 25), 1e4)
 
 
 def contours(depths) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Where 6 ξ_c is each of these, left and right of the critical line."""
-    x, y = np.linspace(LOW[0], HIGH[0], 36), np.linspace(0.02, HIGH[1], 13)
-    reach = 6 * np.minimum(theory.xi_c(x, y[:, None], 25), 1e4)
+    x, y, layers = reach()
     edge, found = theory.critical_sigma_w2(y), {}
     for depth in depths:
         sides = []
         for left in (True, False):
             points = []
-            for row, b, middle in zip(reach, y, edge, strict=True):
+            for row, b, middle in zip(layers, y, edge, strict=True):
                 inside = (x < middle) == left
                 u, v = x[inside], row[inside]
                 order = np.argsort(v)
@@ -299,6 +310,45 @@ def contours(depths) -> dict[int, tuple[np.ndarray, np.ndarray]]:
             sides += [*reversed(points), (math.nan, math.nan)] if left else points
         found[depth] = tuple(np.array(sides).T) if sides else (np.empty(0), np.empty(0))
     return found
+
+
+COLUMNS, ROWS, TOGETHER = 12, 6, 4
+"""Points of the plane at which networks are trained, and how many at a time."""
+SHORT = {"width": 48, "batch": 32, "steps": 200, "optimizer": "sgd", "lr": 0.003, "seeds": TOGETHER}
+"""How they are trained."""
+PATIENCE = 0.3
+"""Seconds after which an answer is given with the points that are trained so far."""
+
+
+def accuracies(v: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Axes and accuracy (ROWS, COLUMNS) of networks that start on the plane, NaN where it is still to come.
+
+    Each stands for the cell around it; what was trained once is remembered.
+    """
+    x, y = ((low + (high - low) * (np.arange(n) + 0.5) / n).round(4)
+            for low, high, n in zip(LOW, HIGH, (COLUMNS, ROWS), strict=True))  # fmt: skip
+    e, found, begun = at_the_dot(v).replace(depth=v["depth"], **SHORT), [], time.monotonic()
+    for i in range(0, COLUMNS * ROWS, TOGETHER):
+        if time.monotonic() - begun > PATIENCE:
+            break
+        column, row = np.divmod(np.arange(i, i + TOGETHER), ROWS)
+        start = {"sigma_w2": tuple(x[column].tolist()), "sigma_b2": tuple(y[row].tolist())}
+        found += [
+            *measured(e.replace(sigma_w2=1.0, sigma_b2=1.0), "trainable", tuple(start.items()))["accuracy"]
+        ]
+    return x, y, np.append(found, np.full(COLUMNS * ROWS - len(found), np.nan)).reshape(COLUMNS, ROWS).T
+
+
+def told_of(seen: tuple, depth: int, ln: bool) -> str:
+    """What became of the networks that were trained, with what theory says of where they can be."""
+    x, y, accuracy = seen
+    done = np.isfinite(accuracy)
+    said = f"{done.sum()} of {done.size} networks of {depth} layers trained for {SHORT['steps']} steps"
+    if not done.all() or ln:
+        return f"{said}."
+    deep = 6 * theory.xi_c(x, y[:, None], 25) >= depth
+    inside, outside = (f"{accuracy[part].mean():.0%}" if part.any() else "–" for part in (deep, ~deep))
+    return f"{said}: inside the dots (6 ξ_c ≥ {depth}) they reach {inside} on average, outside {outside}."
 
 
 def at_the_dot(v: dict):
@@ -323,9 +373,17 @@ def chaos(v: dict) -> Answer:
     said = f"σ_w² = {w2:g}, σ_b² = {b2:g}: gradients {kind}, × {rate:.3f} per layer. {sentence(e, seen)}"
     alt = "Rate of grad² on the plane of variances: blue vanishes, red explodes, the line is critical."
     title = "LN then tanh · C16" if v["ln"] else "Edge of chaos · C08, C06; dotted: 6 ξ_c layers (C10)"
-    where = Panel("plane", title, alt, charts.phases(*plane(v["ln"])), drags="dot")
+    trained = accuracies(v) if v["trained"] else None
+    if trained:
+        said = told_of(trained, v["depth"], v["ln"])
+        title = f"Accuracy of networks of width {SHORT['width']} that were trained for {SHORT['steps']} steps"
+        alt = f"{title} on the plane of variances. {said}"
+    depths = {} if v["ln"] else contours([v["depth"]] if trained else REACHES)
+    figure = charts.phases(*plane(v["ln"]), depths, trained)
+    where = Panel("plane", title, alt, figure, drags="dot")
     panels = [where, *_profile_panels(e, seen, names=("gradient", "cosine"))]
-    return Answer(panels, said=said, onward=trained_in_lab(e))
+    more = trained is not None and bool(np.isnan(trained[2]).any())
+    return Answer(panels, said=said, onward=trained_in_lab(e), more=more)
 
 
 BOARDS.put(

@@ -10,6 +10,8 @@ SIX = (*COLOURS, "#E3A008", "#7A5FD7")
 """Hues of up to six configurations."""
 BALANCE = [[0, "#1B4F91"], [0.3, "#7FB1DB"], [0.5, "#F4F1EA"], [0.7, "#E9A27C"], [1, "#A33A16"]]
 """Below 1, at 1 and above 1: gradients vanish, keep their size, explode."""
+LEARNT = [[0, "#F4F1EA"], [0.1, "#F4F1EA"], [0.5, "#8CC5A2"], [1, "#1E7A54"]]
+"""Accuracies: from guessing, on paper, to right."""
 GREY = "#8A94A0"
 FADED = 0.45
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
@@ -165,17 +167,31 @@ def cosines(rows: Sequence[Mapping]) -> dict:
     return chart(data, "layer", axis, **legend(x=0.99, xanchor="right", y=0.6, yanchor="middle"))
 
 
-def phases(x: np.ndarray, y: np.ndarray, rate: np.ndarray, line: tuple | None, depths: Mapping) -> dict:
-    """log rate on the plane (σ_w², σ_b²), the critical line, and how deep a network can be trained."""
+def phases(
+    x: np.ndarray, y: np.ndarray, rate: np.ndarray, line: tuple | None, depths: Mapping,
+    trained: tuple | None = None,
+) -> dict:  # fmt: skip
+    """log rate on the plane (σ_w², σ_b²), the critical line, and how deep a network can be trained.
+
+    Over it, cell by cell, lie the accuracies (rows, columns) of networks that were ``trained`` at (x, y).
+    """
+    bar = {"thickness": 9, "outlinewidth": 0}
     data = [{
         "type": "heatmap", "x": x, "y": y, "z": np.round(np.log(rate), 4), "zmin": -0.7, "zmax": 0.7,
-        "colorscale": BALANCE, "zsmooth": "best", "showscale": True,
-        "colorbar": {
-            "thickness": 9, "outlinewidth": 0, "tickvals": [float(np.log(v)) for v in (0.5, 0.7, 1, 1.4, 2)],
+        "colorscale": BALANCE, "zsmooth": "best", "showscale": trained is None,
+        "colorbar": bar | {
+            "tickvals": [float(np.log(v)) for v in (0.5, 0.7, 1, 1.4, 2)],
             "ticktext": ["0.5", "0.7", "1", "1.4", "2"], "title": {"text": "rate", "side": "top"},
         },
         "hovertemplate": "σ_w² %{x:.2f}, σ_b² %{y:.2f}<br>log rate %{z:.2f}<extra></extra>",
     }]  # fmt: skip
+    if trained is not None:
+        u, v, accuracy = trained
+        data.append({
+            "type": "heatmap", "x": u, "y": v, "z": np.round(accuracy, 3), "zmin": 0, "zmax": 1,
+            "colorscale": LEARNT, "colorbar": bar | {"tickformat": ".0%"}, "hoverongaps": False,
+            "hovertemplate": "σ_w² %{x:.2f}, σ_b² %{y:.2f}<br>accuracy %{z:.0%}<extra></extra>",
+        })  # fmt: skip
     notes = []
     for depth, (u, v) in depths.items():
         data.append({
