@@ -312,8 +312,8 @@ def contours(depths) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-COLUMNS, ROWS, TOGETHER = 12, 6, 4
-"""Points of the plane at which networks are trained, and how many at a time."""
+COLUMNS, ROWS, TOGETHER, SCATTER = 12, 6, 4, 29
+"""Points of the plane at which networks are trained, how many at a time, and how far the next is on."""
 SHORT = {"width": 48, "batch": 32, "steps": 200, "optimizer": "sgd", "lr": 0.003, "seeds": TOGETHER}
 """How they are trained."""
 PATIENCE = 0.3
@@ -327,16 +327,15 @@ def accuracies(v: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     x, y = ((low + (high - low) * (np.arange(n) + 0.5) / n).round(4)
             for low, high, n in zip(LOW, HIGH, (COLUMNS, ROWS), strict=True))  # fmt: skip
-    e, found, begun = at_the_dot(v).replace(depth=v["depth"], **SHORT), [], time.monotonic()
-    for i in range(0, COLUMNS * ROWS, TOGETHER):
+    e, begun = at_the_dot(v).replace(depth=v["depth"], **SHORT), time.monotonic()
+    e, found = e.replace(sigma_w2=1.0, sigma_b2=1.0), np.full((ROWS, COLUMNS), np.nan)
+    for i in range(0, found.size, TOGETHER):
         if time.monotonic() - begun > PATIENCE:
             break
-        column, row = np.divmod(np.arange(i, i + TOGETHER), ROWS)
-        start = {"sigma_w2": tuple(x[column].tolist()), "sigma_b2": tuple(y[row].tolist())}
-        found += [
-            *measured(e.replace(sigma_w2=1.0, sigma_b2=1.0), "trainable", tuple(start.items()))["accuracy"]
-        ]
-    return x, y, np.append(found, np.full(COLUMNS * ROWS - len(found), np.nan)).reshape(COLUMNS, ROWS).T
+        row, column = np.divmod(np.arange(i, i + TOGETHER) * SCATTER % found.size, COLUMNS)
+        start = ("sigma_w2", tuple(x[column].tolist())), ("sigma_b2", tuple(y[row].tolist()))
+        found[row, column] = measured(e, "trainable", start)["accuracy"]
+    return x, y, found
 
 
 def told_of(seen: tuple, depth: int, ln: bool) -> str:
@@ -344,10 +343,10 @@ def told_of(seen: tuple, depth: int, ln: bool) -> str:
     x, y, accuracy = seen
     done = np.isfinite(accuracy)
     said = f"{done.sum()} of {done.size} networks of {depth} layers trained for {SHORT['steps']} steps"
-    if not done.all() or ln:
+    deep = done & (6 * theory.xi_c(x, y[:, None], 25) >= depth)
+    if ln or not deep.any() or deep[done].all():
         return f"{said}."
-    deep = 6 * theory.xi_c(x, y[:, None], 25) >= depth
-    inside, outside = (f"{accuracy[part].mean():.0%}" if part.any() else "–" for part in (deep, ~deep))
+    inside, outside = (f"{accuracy[part].mean():.0%}" for part in (deep, done & ~deep))
     return f"{said}: inside the dots (6 ξ_c ≥ {depth}) they reach {inside} on average, outside {outside}."
 
 
