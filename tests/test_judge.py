@@ -186,3 +186,22 @@ def test_a_loss_is_the_mean_of_the_last_twenty_steps_and_infinite_once_one_is_no
 
 def test_what_diverged_scores_chance():
     assert j.settled(np.array([0.9, 0.3]), np.array([True, False]), 0.1).tolist() == [0.9, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "effect", "room"),
+    [
+        (j.Above(0.01), 0.03, 0.03),  # until the interval leaves 0
+        (j.Above(0.01), -0.03, 0.03),
+        (j.Above(0.01), 0.004, 0.006),  # until it lies inside the minimum
+        (j.Within(0.02), 0.005, 0.015),
+        (j.AtLeast(0.95), 0.93, 0.02),
+        (j.Bounds(low=0.45, high=0.55), 0.5, 0.05),
+        (j.NotBelow(), 0.2, 0.2),
+    ],
+)
+def test_an_interval_that_fits_its_room_is_decided(criterion, effect, room):
+    cell = Cell("x", effect, effect - 2 * room, effect + 2 * room, 8)
+    assert criterion.room(cell) == pytest.approx(room)
+    near = 0.999 * room
+    assert criterion.word(Cell("x", effect, effect - near, effect + near, 8)) != NOT_SETTLED

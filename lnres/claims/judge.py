@@ -78,6 +78,10 @@ class Criterion:
         """Levels that a chart draws beside zero."""
         return (self.minimum, -self.minimum) if self.minimum else ()
 
+    def room(self, cell: Cell) -> float:
+        """Half the width that an interval around this mean may have to be decided."""
+        return min((abs(cell.effect - line) for line in self.lines), default=abs(cell.effect))
+
     def word(self, cell: Cell) -> str:
         """supported, refuted, no effect or not settled; the last wherever a number is not finite."""
         known = all(map(math.isfinite, (cell.effect, cell.low, cell.high)))
@@ -99,6 +103,12 @@ def distinct(cell: Cell, minimum: float) -> int:
     return side if abs(cell.effect) >= minimum else 0
 
 
+def clearance(cell: Cell, minimum: float) -> float:
+    """From a mean to what would leave it undecided: to 0 where it counts, else to the minimum."""
+    size = abs(cell.effect)
+    return size if size >= minimum else minimum - size
+
+
 @dataclass(frozen=True)
 class Above(Criterion):
     """The effect is claimed to be positive and at least the minimum.
@@ -108,6 +118,10 @@ class Above(Criterion):
 
     nothing: float | None = None
     sign = 1
+
+    def room(self, cell: Cell) -> float:
+        """As far as the mean clears 0, or stays below the minimum."""
+        return clearance(cell, self.minimum)
 
     def decide(self, cell: Cell) -> str:
         """By the interval and the mean."""
@@ -192,6 +206,10 @@ class Within(Criterion):
 
     equal = SUPPORTED
 
+    def room(self, cell: Cell) -> float:
+        """As far as the mean clears 0, or stays below the minimum."""
+        return clearance(cell, self.minimum)
+
     def decide(self, cell: Cell) -> str:
         """Refuted where it excludes 0 and the mean is at least the minimum."""
         if negligible(cell, self.minimum):
@@ -209,6 +227,10 @@ class Same(Within):
 @dataclass(frozen=True)
 class Differs(Criterion):
     """A difference of either sign is asked for."""
+
+    def room(self, cell: Cell) -> float:
+        """As far as the mean clears 0, or stays below the minimum."""
+        return clearance(cell, self.minimum)
 
     def decide(self, cell: Cell) -> str:
         """By the interval and the mean."""

@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +10,7 @@ import streamlit as st
 
 from lnres.claims import CLAIMS, EXPERIMENTS, results
 from lnres.claims.claim import SOURCES, TOPICS, Claim
-from lnres.claims.judge import VERDICTS
+from lnres.claims.judge import NOT_SETTLED, VERDICTS, Cell
 from lnres.figures.cells import dots
 from lnres.ui.controls import literal
 from lnres.ui.session import study
@@ -21,6 +22,8 @@ COLOURS = {
 }  # fmt: skip
 FRESH = 200
 """Seeds of the first run on this page; every further one starts a hundred higher."""
+MANY = 1000
+"""Seeds beyond which it does not matter how many more it would take."""
 
 STYLE = """<style>
 .cells { width: 100%; font-size: 0.85rem }
@@ -164,6 +167,15 @@ def settings(name: str) -> None:
         st.caption("; ".join(literal(f"{arm}: {said}") for arm, said in kept["told"].items()))
 
 
+def wanted(claim: Claim, cell: Cell) -> str:
+    """About how many seeds would decide an open cell, if its mean stays; nothing for any other."""
+    criterion = claim.criteria.get(cell.name)
+    if not criterion or criterion.word(cell) != NOT_SETTLED or not math.isfinite(cell.effect):
+        return ""
+    seeds = cell.seeds_wanted(criterion.room(cell))
+    return f": about {seeds:,} seeds" if seeds <= MANY else f": over {MANY:,} seeds"
+
+
 def shown(claim: Claim, row: Mapping) -> None:
     """A verdict's chart: every seed a dot; below it the numbers."""
     theme = "dark" if st.context.theme.type == "dark" else "light"
@@ -172,8 +184,9 @@ def shown(claim: Claim, row: Mapping) -> None:
     cells = [
         c | {key: results.number(c[key]) for key in ("effect", "low", "high")}
         | {"values": [results.number(v) for v in c["values"]], "seeds": seeds,
-           "lines": claim.criteria[c["name"]].lines if c["name"] in claim.criteria else ()}
-        for c in row["cells"]
+           "lines": claim.criteria[c["name"]].lines if c["name"] in claim.criteria else (),
+           "wanted": wanted(claim, cell)}
+        for c, cell in zip(row["cells"], results.cells_of(row), strict=True)
     ]  # fmt: skip
     st.markdown(
         f"{badge(row['verdict'])} &nbsp; {VERDICTS[row['verdict']]} &nbsp; "
@@ -187,7 +200,10 @@ def shown(claim: Claim, row: Mapping) -> None:
                 figure, theme=None, key=f"{claim.id}-{unit.axis}-{seeds[0]}", config={"displayModeBar": False}
             )
     if any(cell["n"] > 1 for cell in cells):
-        st.caption("Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for.")
+        st.caption(
+            "Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for. LN is "
+            "LayerNorm, BN BatchNorm, none a network without a norm; pt is a percentage point."
+        )
     with st.expander("The numbers", expanded=all(cell["n"] == 1 for cell in cells)):
         st.html(table(cells, units))
 
@@ -198,7 +214,7 @@ def table(cells: Iterable[Mapping], units: Mapping) -> str:
         "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in (
             c["name"], units[c["name"]].say(c["effect"]),
             " to ".join(units[c["name"]].say(c[end]) for end in ("low", "high")) if c["n"] > 1 else "exact",
-            str(c["n"]), c.get("word", "shown beside"),
+            str(c["n"]), c.get("word", "shown beside") + c["wanted"],
         )) + "</tr>" for c in cells
     )  # fmt: skip
     head = "".join(f"<th>{name}</th>" for name in ("", "mean", "95 % interval", "n", ""))
@@ -232,7 +248,8 @@ def again(claim: Claim) -> None:
     kept = (results.load(name, results.folder_of(results.COMMITTED)) for name in claim.experiments)
     minutes = sum(result["seconds"] for result in kept if result) / 60
     st.button(
-        "Run it again", key=f"again-{claim.id}", icon=":material/replay:", on_click=start, args=(claim,),
+        "Run it again" if claim.id in results.committed() else "Run it", key=f"again-{claim.id}",
+        icon=":material/replay:", on_click=start, args=(claim,),
         help=f"With fresh seeds. Last time it took {minutes:.1f} minutes of one core." if minutes
         else "With fresh seeds, in the background; how far it is will be shown.",
     )  # fmt: skip
