@@ -37,6 +37,13 @@ export function address(words) {
   return `${location.origin}${location.pathname}${query && `?${query}`}${location.hash}`;
 }
 
+// Streamlit makes every change of an address's query a page to go back to: Back would be pressed once for each.
+const { pushState } = history;
+history.pushState = function (state, title, url) {
+  const same = new URL(url, location).pathname === location.pathname;
+  (same ? history.replaceState : pushState).call(history, state, title, url);
+};
+
 /** Light or dark by the page's own background, so that a change of theme is followed at once. */
 export function light(root) {
   const [r, g, b] = getComputedStyle(root).backgroundColor.match(/[\d.]+/g).map(Number);

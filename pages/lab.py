@@ -17,9 +17,6 @@ try:
     follow(now := [run.now for run in runs.runs])
     with st.sidebar:
         scene = controls()
-    with files:
-        take(runs)
-        bring(runs)
     runs.become(scene.experiments, now)
     settle(runs.runs)
     st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")
@@ -27,6 +24,9 @@ except ValueError as error:
     st.warning(literal(str(error)))
 with contrasts:  # at the end: what could be chosen next is worked out once the new runs are on their way
     contrast()
+with files:
+    take(runs)
+    bring(runs)
 if complaints:
     st.warning("  \n".join([*map(literal, complaints), "The default stands in for what could not be used."]))
 player(runs)

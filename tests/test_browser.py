@@ -533,8 +533,12 @@ CHANGED = """() => {
 
 def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
     page = visit(f"{LONG}&panels=loss-cosine&big=cosine")
+    page.get_by_text("More settings").click()
     page.get_by_role("slider", name="learning rate").press("ArrowRight")
     wait(page, CHANGED)
+    assert (
+        page.evaluate("history.length") == 2
+    )  # the first is what was there before: one press on Back leaves
     wait(page, "() => lnres.state().step >= 60")
     page.get_by_label("Step looked at").fill("25")
     page.get_by_role("button", name="Show or hide B").click()
@@ -553,6 +557,7 @@ def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
     wait(page, "(link) => location.href === link", link)
     assert page.get_by_role("slider", name="learning rate").get_attribute("aria-valuetext") == "0.1"
+    assert page.get_by_role("spinbutton", name="momentum", exact=True).is_visible()  # of "More settings"
     gapless(page)
 
 

@@ -177,14 +177,17 @@ def literal(sentence: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", sentence)
 
 
+def _asked() -> tuple[Scene, list[str]]:
+    """What the address says, the first question if nothing, and a sentence for everything that is wrong."""
+    query = {name: value for name, value in st.query_params.items() if name not in VIEW}
+    return Scene.read(query or dict(pair.split("=") for pair in SCENES["start"].make.split("&")))
+
+
 def opened() -> list[str]:
     """On a visitor's first run: read the address; returns a sentence for everything in it that was wrong."""
     if "scene" in st.session_state:
         return []
-    query = {name: value for name, value in st.query_params.items() if name not in VIEW}
-    if not query:
-        query = dict(pair.split("=") for pair in SCENES["start"].make.split("&"))
-    scene, complaints = Scene.read(query)
+    scene, complaints = _asked()
     _start(scene)
     return complaints
 
@@ -195,11 +198,18 @@ def follow(now: list[Experiment]) -> None:
         _start(Scene(now, st.session_state.scene.apart | set(now[0].differing(*now[1:]))))
 
 
-def settle(runs: Sequence[Seen]) -> None:
-    """Write into the address what is trained, and remember it; what the address says of the view stays."""
-    st.session_state.now = [run.now for run in runs]
+def spoken(runs: Sequence[Seen]) -> dict[str, str]:
+    """The address that trains the same again and shows the same."""
     view = {name: value for name, value in st.query_params.items() if name in VIEW}
-    st.query_params.from_dict(Scene([run.told for run in runs]).query() | view)
+    return Scene([run.told for run in runs]).query() | view
+
+
+def settle(runs: Sequence[Seen]) -> None:
+    """Write into the address what is trained, unless it says so already, and remember it."""
+    st.session_state.now = [run.now for run in runs]
+    asked, wrong = _asked()
+    if wrong or asked.experiments != [run.told for run in runs]:
+        st.query_params.from_dict(spoken(runs))
 
 
 def _first(scene: Scene) -> Experiment:
@@ -264,7 +274,9 @@ def controls() -> Scene:
         if name not in scene.apart:
             shared[name] = widget(name, f"knob/{name}", getattr(first, name))
     rest = [name for name in SETTINGS if name not in scene.apart and name not in FRONT]
+    st.session_state.setdefault("more", st.session_state.get("unfolded", False))
     more = st.expander("More settings", key="more", on_change="rerun")
+    st.session_state.unfolded = more.open
     if more.open:  # two dozen widgets would double the time of every rerun
         with more:
             st.session_state.setdefault("compared", _compared(scene))

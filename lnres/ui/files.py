@@ -16,7 +16,7 @@ from lnres.record import Record
 from lnres.registry import Registry
 from lnres.scene import LETTERS, MOST
 from lnres.tables import read_csv
-from lnres.ui.controls import literal, show
+from lnres.ui.controls import literal, show, spoken
 
 MOST_MIB = 64  # of an uploaded file
 ENDINGS = {"script": "py", "json": "json", "csv": "csv", "html": "html"}
@@ -29,7 +29,7 @@ def take(lockstep: Lockstep) -> None:
         return
     runs = lockstep.runs
     with page:
-        link = f"{st.context.url}?{urlencode(st.query_params.to_dict(), safe='~')}"
+        link = f"{st.context.url}?{urlencode(spoken(runs), safe='~')}"
         st.caption("This address trains the same again, and shows the same.")
         st.code(link, None, wrap_lines=True)
         st.image(qr(link), width=180)
