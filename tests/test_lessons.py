@@ -198,6 +198,7 @@ def test_the_page_asks_then_runs_then_answers():
     words = " ".join(box.value for box in page.markdown)
     assert "×2" in words
     assert "your guess" in words
+    assert "Another answer was measured" in words
     (lockstep,) = local.start().groups.values()
     assert lockstep.panels == lesson.panels
     assert [*lockstep.drawn] == ["act_std"]

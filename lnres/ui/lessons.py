@@ -176,6 +176,9 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
     st.markdown("  \n".join(lines))
     if attempt.awaited:
         _watch(runs, name, attempt)
+    elif right is not OPEN:
+        held = "Your guess holds." if right == attempt.guess else "Another answer was measured; here is why."
+        st.markdown(f"**{held}**")
     if not attempt.seen:
         return
     if right is OPEN:

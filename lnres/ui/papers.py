@@ -35,8 +35,8 @@ def chart() -> None:
     ]
     st.plotly_chart(ratios(rows, theme), theme=None, key="papers-ratios", config={"displayModeBar": False})
     st.caption(
-        "What was printed is 1. Grey bars are tolerances, lines 95 % intervals over networks; "
-        "a cross lies outside."
+        "What was printed, or follows from what was printed, is 1. Grey bars are tolerances, lines 95 % "
+        "intervals over networks; a cross lies outside."
     )
 
 
