@@ -12,7 +12,6 @@ told = st.empty()
 try:
     with st.sidebar:
         chosen, complaints = dials()
-        anatomy(chosen)
     follow(runs, chosen)
     if complaints:
         st.warning("  \n".join(map(literal, complaints)))
@@ -24,4 +23,6 @@ told.markdown(
 )
 player(runs, "flow", PANELS)
 if runs.runs:
+    with st.sidebar:  # behind the player: formulas and code keep the browser busy
+        anatomy(runs.runs[0].experiment)
     look_closer(runs.runs[0].experiment)

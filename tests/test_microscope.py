@@ -65,6 +65,32 @@ def test_the_lines_of_code_compute_what_is_shown(name, kind):
     assert np.allclose(there["y"], scene.told.y)
 
 
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory):
+    """Keras on torch, in numbers of 64 bits; its settings go to a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "torch")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        import keras
+    keras.config.set_floatx("float64")
+    return keras
+
+
+@pytest.mark.parametrize("kind", ["vectors", "positions"])
+@pytest.mark.parametrize("name", CODE)
+def test_the_lines_of_keras_compute_what_is_shown(name, kind, keras):
+    v = BOARD.check({"norm": name, "batch": kind, "eps": 0.5, "groups": "4"})
+    scene = Scene.of(v)
+    told = lines(name, scene.x.shape, v["eps"], int(v["groups"]))
+    x, g = keras.ops.convert_to_tensor(scene.x), scene.x.shape[-1] ** 0.5
+    there = {"layers": keras.layers, "ops": keras.ops, "x": x, "g": g}
+    y = eval(told.keras, there)
+    np.testing.assert_allclose(y.detach().numpy(), scene.told.y, rtol=1e-6, atol=1e-6)
+    if made := re.match(r"layers\.\w+", told.keras):
+        default = eval(made[0], there)().epsilon
+        assert float(re.search(r"Keras (1e-\d)", told.note)[1]) == default
+
+
 @pytest.mark.parametrize("axes", ["layer", "batch"])
 def test_three_numbers_land_on_a_circle_and_two_on_two_points(axes):
     made = BOARDS["shape"].make

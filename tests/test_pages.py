@@ -1,7 +1,9 @@
 """Every page opens, says what it compares, and answers a wrong link with a sentence."""
 
+import json
 import random
 import time
+from html import unescape
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from rows import REFUSED
 from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
 
-from lnres.anatomy import code, formula
+from lnres.anatomy import code, drawing, formula
 from lnres.engine import local
 from lnres.experiment import FIELDS, Experiment
 from lnres.export.tables import to_json
@@ -505,7 +507,9 @@ def test_the_page_of_the_flow_shows_the_block_that_its_dials_choose():
     (new,) = local.find(*tokens("flow")).runs
     assert (new.experiment.residual, new.experiment.width) == ("scaled", 8)
     assert formula(new.experiment) in page.latex[0].value
-    assert page.code[0].value == code(new.experiment)
+    drawn = [unescape(json.loads(node.proto.json)) for node in page.get("bidi_component")[-2:]]
+    assert drawn[0] == drawing(new.experiment)
+    assert code(new.experiment) in drawn[1].replace("<wbr>", "")
     assert page.query_params["residual"] == "scaled"
     page.run()
     assert local.find(*tokens("flow")).runs[0] is new  # a rerun leaves it alone

@@ -1,6 +1,7 @@
 """What the page of the flow is made of: its dials, its run, and the block in drawing, formula and code."""
 
 from collections.abc import Sequence
+from html import escape
 
 import streamlit as st
 
@@ -16,6 +17,11 @@ _draw = st.components.v2.component(
     "lnres.drawing",
     js="export default ({ parentElement, data }) => { parentElement.innerHTML = data; };",
     isolate_styles=False,
+)
+# Not st.code: its highlighter keeps a browser busy for half a second when the page opens.
+LISTING = (
+    "margin: 0; padding: 12px; border-radius: 8px; font: 12.5px/1.6 var(--st-code-font, monospace);"
+    "white-space: pre-wrap; overflow-wrap: anywhere; background: var(--st-code-background-color)"
 )
 START = {"depth": "16", "record_every": "1"}
 """What the page's network is, where its address does not say otherwise."""
@@ -60,7 +66,8 @@ def anatomy(e: Experiment) -> None:
     """The block as a drawing, a formula and PyTorch; they change with the dials."""
     _draw(key="drawing", data=drawing(e))
     st.latex(formula(e))
-    st.code(code(e), "python", wrap_lines=True)
+    lines = escape(code(e)).replace("(", "(<wbr>")
+    _draw(key="code", data=f"<pre style='{LISTING}'>{lines}</pre>")
 
 
 def look_closer(e: Experiment) -> None:
