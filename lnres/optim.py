@@ -23,7 +23,16 @@ for _method in vars(optim.Optimizer).values():
 
 def stepper(optimizer: optim.Optimizer) -> Callable[[], None]:
     """The optimizer's ``step``, for the same reason without torch's wrappers."""
+    optimizer._warned_capturable_if_run_uncaptured = True  # as it is, before a graph is captured
     return partial(torch.no_grad()(inspect.unwrap(type(optimizer).step)), optimizer)
+
+
+def descend(p: Tensor, direction: Tensor, lr: float | Tensor) -> None:
+    """Take lr times the direction off p; where the device has to find the learning rate it is a tensor ()."""
+    if isinstance(lr, Tensor):
+        p.sub_(lr * direction)
+    else:
+        p.add_(direction, alpha=-lr)
 
 
 @OPTIMIZERS.add(
@@ -70,15 +79,28 @@ def nesterov(weights: Weights, e) -> optim.Optimizer:
     r"\theta\leftarrow\theta-\eta g/(\sqrt{\hat v}+\epsilon)",
     paper="Tieleman & Hinton 2012",
 )
-def rmsprop(weights: Weights, e) -> optim.Optimizer:
+class RMSprop(optim.Optimizer):
     """The gradient over the root of its running mean square, with momentum on top."""
-    made = optim.RMSprop(
-        [weights.leaf], e.lr, momentum=e.momentum, weight_decay=e.weight_decay, foreach=False
-    )
-    # momentum may begin later: torch would not be ready
-    zeros = {name: torch.zeros_like(weights.flat) for name in ("square_avg", "momentum_buffer")}
-    made.state[weights.leaf] = {"step": torch.zeros(()), **zeros}
-    return made
+
+    # torch's own takes the learning rate for a number, and the host would have to wait for it
+    def __init__(self, weights: Weights, e):
+        super().__init__([weights.leaf], {"lr": e.lr, "momentum": e.momentum, "weight_decay": e.weight_decay})
+        zeros = {name: torch.zeros_like(weights.flat) for name in ("square_avg", "momentum_buffer")}
+        self.state[weights.leaf] = zeros
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update, as torch.optim.RMSprop makes it."""
+        for group in self.param_groups:
+            (p,), lr, momentum = group["params"], group["lr"], group["momentum"]
+            square, velocity = (self.state[p][name] for name in ("square_avg", "momentum_buffer"))
+            slope = p.grad.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else p.grad
+            square.mul_(0.99).addcmul_(slope, slope, value=1 - 0.99)
+            size = square.sqrt().add_(1e-8)
+            if momentum:
+                descend(p, velocity.mul_(momentum).addcdiv_(slope, size), lr)
+            else:
+                p.addcdiv_(slope * -lr, size)
 
 
 @OPTIMIZERS.add(
@@ -101,7 +123,7 @@ class Lion(optim.Optimizer):
             for p in group["params"]:
                 mean = self.state[p].setdefault("mean", torch.zeros_like(p))
                 direction = torch.lerp(p.grad, mean, first).sign_()
-                p.mul_(1 - lr * group["weight_decay"]).add_(direction, alpha=-lr)
+                descend(p.mul_(1 - lr * group["weight_decay"]), direction, lr)
                 mean.lerp_(p.grad, 1 - second)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes, text
-from lnres.graph import First
+from lnres.graph import First, Graph, own_stream
 from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -73,6 +73,8 @@ class Run:
         self.experiment = experiment = experiment.at(-1)  # what holds in the step that is next
         self.device = where(experiment.device)
         self.waits = self.device != "cpu"
+        if self.device == "cuda":
+            own_stream()
         self.batches = Batches(experiment, self.device)
         self.plane = Plane(self.batches) if experiment.drawable else None
         self.weights = Weights(experiment.member_seeds, self.device)
@@ -88,6 +90,7 @@ class Run:
         self.step = self._told = 0
         self._clipped = False
         self.diverged = [False] * experiment.seeds
+        self.graph = Graph(self.batches.feed, self._learn) if self.device == "cuda" else None
         self._broken, self._cut = (First(experiment.seeds, self.device) for _ in range(2))
         self._events: list[dict] = []
         self._kept: dict[int, tuple[dict, dict]] = {}
@@ -144,10 +147,9 @@ class Run:
 
     def _update(self, tape: Tape | None, whose: bool) -> dict[str, Tensor]:
         """One optimizer step; with a tape, everything measured on the way, ``whose`` the stream is too."""
-        arrays, arrived = self._slope(tape)
         if not tape:
-            self._step()
-            return arrays
+            return self._replayed() if self.graph else self._learn()
+        arrays, arrived = self._slope(tape)
         with torch.no_grad():
             self._updates.remember()
             if whose:  # with the parameters that made the stream
@@ -158,6 +160,20 @@ class Run:
             arrays |= gradients(tape, arrived, self.experiment.batch, self._scratch)
             arrays |= self._updates.measure()
         arrays["probe_step"] = torch.tensor(self.step)
+        return arrays
+
+    def _learn(self) -> dict[str, Tensor]:
+        """One optimizer step, of which the losses are told."""
+        arrays, _ = self._slope(None)
+        self._step()
+        return arrays
+
+    def _replayed(self) -> dict[str, Tensor]:
+        """The same as a CUDA graph; that a step cannot be one is told once."""
+        before, arrays = self.graph.refused, self.graph.step(self.step)
+        if self.graph.refused != before:
+            said = f"from step {self.step} on each kernel is launched by itself: {self.graph.refused}"
+            self._events.append({"step": self.step, "kind": "uncaptured", "text": said})
         return arrays
 
     def _slope(self, tape: Tape | None) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
@@ -178,8 +194,9 @@ class Run:
                 self._note(self._cut, norms > e.clip, [norms[None]])
         if self.waits or not math.isfinite(float(losses.sum())):
             self._note(self._broken, ~torch.isfinite(losses), weights.groups(weights.flat))
+        rate = weights.feed.number(self.step, lambda t: learning_rate(t, e))
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, e)
+            group |= {"lr": rate, "capturable": isinstance(rate, Tensor)}
         return arrays, arrived
 
     def _given(self, e: Experiment, step: int | None = None) -> tuple[Tensor, Tensor]:
@@ -271,6 +288,8 @@ class Run:
         self.experiment = self.experiment.replace(**{name: value})
         for group in self.optimizer.param_groups:
             group.update({name: value} if name in group else {})
+        if self.graph:
+            self.graph.forget()
         if tell:
             told = f"{name} = {text(value)} from step {self.step} on"
             self._events.append(
@@ -298,6 +317,8 @@ class Run:
         whole = self.optimizer.state_dict()
         whole["state"] = {0: state} if state else {}
         self.optimizer.load_state_dict(whole)
+        if self.graph:
+            self.graph.forget()
         self.step, self.diverged, self._clipped = header["step"], list(header["diverged"]), header["clipped"]
         self._told = self.step
         for step, name, value in read_changes(self.first.changes):

@@ -165,7 +165,7 @@ def test_momentum_may_begin_later(optimizer):
     theirs = kind([p], 1e-3, momentum=0.9, **nesterov)
     if optimizer == "rmsprop":  # which remembers the squares of steps 0 to 2
         state = run.optimizer.state_dict()["state"][0]
-        theirs.state[p] = {name: value.clone() for name, value in state.items()}
+        theirs.state[p] = {name: value.clone() for name, value in state.items()} | {"step": torch.zeros(())}
     for _ in range(3):
         next(run)
         p.grad = run.weights.grad.clone()
