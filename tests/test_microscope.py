@@ -124,7 +124,8 @@ def test_running_statistics_start_at_zero_and_one():
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (-2.5, "−2.5"), (1234.5, "1234"), (0.00123, "0.00123"), (1e-5, "10−5"),
-     (-3.21e-8, "−3.21·10−8"), (2e7, "2·107"), (float("nan"), "nan"), (0.99999, "1")],
+     (-3.21e-8, "−3.21·10−8"), (2e7, "2·107"), (float("nan"), "nan"), (0.99999, "1"), (-0.0, "0"),
+     (-1.4e-17, "0")],
 )  # fmt: skip
 def test_numbers_are_short(value, text):
     assert plain(number(value)) == text

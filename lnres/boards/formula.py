@@ -2,11 +2,16 @@
 
 import math
 
+ROUNDING = 1e-15
+"""What is smaller is what rounding left of 0, and is said to be that."""
+
 
 def number(value: float, digits: int = 3) -> str:
     """Three significant digits, and a power of ten where there would be many zeros."""
     value = float(value)
-    if value == 0 or not math.isfinite(value):
+    if abs(value) < ROUNDING:
+        return "<mn>0</mn>"
+    if not math.isfinite(value):
         return f"<mn>{value:g}</mn>"
     sign = "<mo form='prefix'>−</mo>" if value < 0 else ""
     size, exponent = abs(value), math.floor(math.log10(abs(value)))
@@ -24,7 +29,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def bracketed(value: float) -> str:
     """A number behind an operator: a negative one in brackets."""
-    return number(value) if value >= 0 else row("(", number(value), ")")
+    return number(value) if value > -ROUNDING else row("(", number(value), ")")
 
 
 def row(*parts: str) -> str:
@@ -61,7 +66,7 @@ def hat(name: str) -> str:
     return f"<mover accent='true'><mi>{name}</mi><mo>^</mo></mover>"
 
 
-def total(terms: list[str], most: int = 4) -> str:
+def total(terms: list[str], most: int = 3) -> str:
     """Terms with plus signs between; of many, the first and the last."""
     shown = terms if len(terms) <= most else [*terms[: most - 1], "…", terms[-1]]
     parts = [part for term in shown for part in ("+", term)][1:]

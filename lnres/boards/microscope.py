@@ -143,9 +143,7 @@ class Scene:
 
 
 def _sum(values: np.ndarray, square: bool = False) -> str:
-    return f.total(
-        [f.squared(f.bracketed(v)) if square else f.bracketed(v) for v in values], 3 if square else 5
-    )
+    return f.total([f.squared(f.bracketed(v)) if square else f.bracketed(v) for v in values])
 
 
 def forward(scene: Scene) -> list[tuple[str, str, str, np.ndarray]]:

@@ -72,7 +72,7 @@ def _axes(ends: np.ndarray, names: list[str]) -> dict:
     gaps = np.full((len(ends), 2), np.nan)
     points = np.stack([0 * ends[:, :2], ends[:, :2], gaps], 1).reshape(-1, 2)
     words = [text for name in names for text in ("", name, "")]
-    return _line(points, GREY) | {"mode": "lines+text", "text": words, "textposition": "top right"}
+    return _line(points, GREY) | {"mode": "lines+text", "text": words, "textposition": "top center"}
 
 
 def picture(d: int, v: dict[str, Any]) -> tuple[dict, float]:

@@ -118,8 +118,7 @@ def roads(runs: Sequence[Config]) -> dict:
             "range": [-0.5, max(0.5, len(runs) - 0.5)],
         },
         "annotations": [
-            {"text": text, "x": 0, "xref": "paper", "xanchor": "left", "xshift": 6, "y": y, "yref": "paper",
-             "yanchor": anchor}
+            {"text": text, "x": 0.5, "xref": "paper", "y": y, "yref": "paper", "yanchor": anchor}
             for text, y, anchor in (("<b>through the skip</b>", 1, "top"),
                                     ("<b>through the branch</b>", 0, "bottom"))
         ] + [
