@@ -70,7 +70,7 @@ def trained(e: Experiment, draws: dict, steps: int) -> dict[str, np.ndarray]:
 
 @MEASURES.add("likeness", "cosines of digits")
 def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]:
-    """``cosines`` (L+1, n, n) of test digits sorted by class, in the first network at init."""
+    """``cosines`` (L+1, n, n) of test digits sorted by class, in the first network at init; ``pixels``."""
     one, batches = e.replace(seeds=1), Batches(e.replace(seeds=1))
     weights = Still(one.member_seeds, "cpu", draws)
     model = MODELS[e.model].make(weights, one, batches.features, batches.outputs)
@@ -83,7 +83,8 @@ def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]
         model.stream(model.enter(x), tape)
         states = torch.stack(tape.states)[:, 0].flatten(2).double()
         states = states / states.norm(dim=-1, keepdim=True)
-        return {"cosines": (states @ states.mT).float().numpy(), "classes": batches.test_y[0, picked].numpy()}
+    raw = Batches(one.replace(scaler="none")).test_x[0, picked]
+    return {"cosines": (states @ states.mT).float().numpy(), "pixels": (raw / raw.max()).numpy()}
 
 
 @MEASURES.add("last", "the last block's gradient")

@@ -74,6 +74,10 @@ def test_after_some_steps_the_profile_is_what_the_run_records_and_the_ray_is_fad
     frame = [next(run)[0] for _ in range(4)][-1]
     (line,) = (t for t in answer["panels"][2]["figure"]["data"] if t.get("name") == "measured")
     np.testing.assert_allclose(line["y"], frame["cosine"][0].mean(1), rtol=1e-5)
+    cosine = frame["cosine"][0].mean(1)
+    theory_ = predict(Experiment(norm="layer", width=32, depth=12, seeds=2, batch=8), "cosine").values
+    off = np.abs(cosine - theory_)
+    assert f"likeness of examples {off.max():.2f} at block {off.argmax()}." in answer["said"]
     assert all(t["opacity"] < 1 for p in answer["panels"] for t in p["figure"]["data"] if "opacity" in t)
 
 
@@ -127,6 +131,10 @@ def test_the_carpet_says_the_cosines_and_draws_c04_and_c32():
     )
     pairs = start["cosines"][0].astype(float)[~np.eye(40, dtype=bool)]
     np.testing.assert_allclose(ray(lines, "no norm")[1], theory.kappa1(pairs).mean(), atol=1e-5)
+    side, edge = (np.array(trace["z"], float) for trace in tiles[0]["figure"]["data"][1:])
+    first = start["pixels"][0].reshape(8, 8)
+    np.testing.assert_allclose(side[:8], first, atol=0.006)
+    np.testing.assert_allclose(edge[:, :8], first, atol=0.006)
 
 
 @pytest.mark.parametrize(("dot", "kind"), [((3.0, 0.1), "explode"), ((1.0, 0.2), "vanish")])

@@ -106,8 +106,37 @@ def profiles(v: dict) -> Answer:
         seen = measured(e, "trained", (("steps", v["steps"]),))
     except ValueError as error:
         return Answer(_profile_panels(e, measured(e)), idle, f"{error}.", trained_in_lab(e))
-    said = f"After {v['steps']} steps weights know their data: the rays show where they started."
-    return Answer(_profile_panels(e, seen, True), idle, said, trained_in_lab(e))
+    return Answer(_profile_panels(e, seen, True), idle, strayed(e, seen, v["steps"]), trained_in_lab(e))
+
+
+def reference(e, name: str, rows: np.ndarray) -> np.ndarray | None:
+    """A panel's closed form of step 0, moved to where a trained network's sizes begin; None without one."""
+    from lnres.meanfield import predict
+
+    (array, power), at = SHOWN[name], max(0, e.depth - ENDS) if name == "gradient" else 0
+    values = predict(e, array).values
+    if values is None or name == "cosine":
+        return values
+    return (values / values[at]) ** power * np.exp(np.nanmean(np.log(rows[at])))
+
+
+def strayed(e, seen: dict, steps: int) -> str:
+    """How far training has led away from theory, and at which blocks."""
+    from lnres.agreement import percent
+
+    told = []
+    for name, (array, power) in SHOWN.items():
+        rows = np.asarray(seen[array], float) ** power
+        theory_ = reference(e, name, rows)
+        if theory_ is None or not np.isfinite(rows).all() or not (rows.min() > 0 or name == "cosine"):
+            continue
+        middle = rows.mean(1) if name == "cosine" else np.exp(np.log(rows).mean(1))
+        off = np.abs(middle - theory_) if name == "cosine" else np.expm1(np.abs(np.log(middle / theory_)))
+        far = f"{off.max():.2f}" if name == "cosine" else percent(off.max())
+        told.append(f"{TITLES[name].lower()} {far} at block {off.argmax()}")
+    if not told:
+        return f"After {steps} steps there is nothing that theory could be compared with."
+    return f"After {steps} steps weights know their data, and theory of step 0 is off: {', '.join(told)}."
 
 
 def _profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> list[Panel]:
@@ -117,11 +146,8 @@ def _profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> l
     for name in names:
         (array, power), found = SHOWN[name], predict(e, SHOWN[name][0])
         values, rows = found.values, np.asarray(seen[array], float) ** power
-        if values is not None:
-            values = values**power
-            if faded and name != "cosine":  # from data, and with a loss: only the shape can be compared
-                at = max(0, len(values) - 1 - ENDS) if name == "gradient" else 0
-                values = values / values[at] * np.exp(np.nanmean(np.log(rows[at])))
+        if values is not None:  # of what has learnt from data, with a loss, only the shape can be compared
+            values = reference(e, name, rows) if faded else values**power
         figure = charts.profile(
             rows, values, charts.SIX[1], log=name != "cosine", faded=faded, title=AXES[name]
         )
@@ -237,7 +263,8 @@ def carpet(v: dict) -> Answer:
     panels, rows, apart = [], [], ~np.eye(DIGITS, dtype=bool)
     for label, settings in CARPETS.items():
         e = experiment(residual="none", **settings, width=v["width"], depth=depth, batch=DIGITS)
-        cosines = measured(e, "likeness", (("examples", DIGITS),))["cosines"].astype(float)
+        seen = measured(e, "likeness", (("examples", DIGITS),))
+        cosines = seen["cosines"].astype(float)
         pairs = [cosines[0][apart]]
         for _ in range(depth):
             pairs.append(theory.kappa1(pairs[-1]))
@@ -247,7 +274,7 @@ def carpet(v: dict) -> Answer:
             expected[1:] = theory.batchnorm_cosine(DIGITS)
         rows.append({"label": label, "measured": means, "predicted": expected})
         alt = f"Cosines of {DIGITS} digits sorted by class after layers {layers}, {label}."
-        panels.append(Panel(f"carpet-{label}", label, alt, charts.carpet(cosines, layers), wide=1))
+        panels.append(Panel(f"carpet-{label}", label, alt, charts.carpet(cosines, layers, seen["pixels"])))
     ends = ", ".join(f"{row['label']} {row['measured'][-1]:.2f}" for row in rows)
     said = f"Mean cosine of two digits after {depth} layers: {ends}."
     alt = "Mean cosine of pairs of digits against the layer, with κ₁ (C04) and C32 dashed."

@@ -134,16 +134,32 @@ def waterfall(rows: Sequence[Mapping], anchor: int) -> dict:
     return chart(data, "block", axis, shapes=[line], **legend(**place))
 
 
-def carpet(cosines: np.ndarray, layers: Sequence[int]) -> dict:
-    """Square tiles side by side: the cosines of all pairs of examples after each of these layers."""
+CLASSES, SIDE = 10, 8
+"""Of the digits on a carpet's edges: how many kinds there are, and pixels on a side of one."""
+
+
+def carpet(cosines: np.ndarray, layers: Sequence[int], pixels: np.ndarray) -> dict:
+    """Square tiles side by side: the cosines of all pairs of examples after each of these layers.
+
+    Examples are sorted by class, and on the edges stands one of each, from its ``pixels`` (n, 64) in 0..1.
+    """
     many, gap = cosines.shape[1], max(1, cosines.shape[1] // 16)
     blank = np.full((many, gap), np.nan)
     tiles = [part for layer in layers for part in (np.round(cosines[layer], 2), blank)][:-1]
     ticks = [i * (many + gap) + many / 2 for i in range(len(layers))]
-    data = [{
-        "type": "heatmap", "z": np.hstack(tiles), "zmin": 0, "zmax": 1, "colorscale": {"ramp": 1, "from": 0},
-        "showscale": False, "hovertemplate": "cosine %{z:.2f}<extra></extra>",
-    }]  # fmt: skip
+    each = many // CLASSES
+    dot = each / SIDE  # a digit is as large as the cells of its class
+    digits = np.round(pixels[::each].reshape(CLASSES, SIDE, SIDE), 2)
+    row, rest = np.hstack(digits), np.full((SIDE, round(gap / dot)), np.nan)
+    edge = np.hstack([part for _ in layers for part in (row, rest)][:-1])
+    ink = {"type": "heatmap", "zmin": 0, "zmax": 1, "colorscale": {"ramp": 1, "from": 0}, "showscale": False}
+    small = ink | {"dx": dot, "dy": dot, "hoverinfo": "skip"}
+    first = dot / 2 - 0.5
+    data = [
+        ink | {"z": np.hstack(tiles), "hovertemplate": "cosine %{z:.2f}<extra></extra>"},
+        small | {"z": np.vstack(digits), "x0": first - each - gap / 2, "y0": first},
+        small | {"z": edge, "x0": first, "y0": first + many + gap / 2},
+    ]
     x = {
         "tickvals": ticks,
         "ticktext": [f"layer {n}" if n else "input" for n in layers],
