@@ -150,3 +150,5 @@ def test_the_page_says_what_is_committed():
     words = " ".join(box.value for box in page.markdown)
     for status in {row["status"] for row in committed().values()}:
         assert f"badge[{status}]" in words
+    page.session_state["papers-status"] = [DIFFERS]
+    assert any(STATUSES[DIFFERS] in box.value for box in page.run().caption)

@@ -57,6 +57,8 @@ def rows() -> None:
         "Status", there, selection_mode="multi", format_func=lambda word: f"{word} {counts[word]}",
         label_visibility="collapsed", key="papers-status",
     )  # fmt: skip
+    for word in chosen:
+        st.caption(f"**{word}**: {STATUSES[word]}")
     for name in PAPERS:
         word, paper, row = status(name), PAPERS[name].make, committed().get(name)
         if chosen and word not in chosen:
