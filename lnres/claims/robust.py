@@ -82,13 +82,14 @@ def changed_tests(first: int = FIRST) -> Steps:
     return found
 
 
-CONTRASTS = 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0
+CONTRASTS, BEFORE = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0), 300
+"""What is tried, and the steps of training that come first."""
 
 
 def turned(first: int = FIRST) -> Steps:
-    """The networks of E21 after 500 steps at rate 0.05, five seeds, tested at every contrast."""
+    """The networks of E21 after fewer steps at rate 0.05, five seeds, tested at every contrast."""
     found = Found()
-    for norm, e in compared(first, seeds=5, scaler="unit", depth=4, steps=500, lr=0.05).items():
+    for norm, e in compared(first, seeds=5, scaler="unit", depth=4, steps=BEFORE, lr=0.05).items():
         trial = yield from train(e, norm)
         trained = trial.run.experiment
         for contrast in CONTRASTS:

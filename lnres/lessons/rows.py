@@ -7,7 +7,7 @@ import numpy as np
 
 from lnres.claims.bench import NORMS_COMPARED
 from lnres.claims.judge import Cell
-from lnres.claims.robust import CONTRASTS
+from lnres.claims.robust import BEFORE, CONTRASTS
 from lnres.data import DATA
 from lnres.figures.asides import against, remembered, squares
 from lnres.lessons.lesson import LESSONS, MORE, Aside, Lesson, Measure, Option, Quantity, Runs, Sketch
@@ -105,7 +105,7 @@ def turned(runs: Runs) -> Aside:
     for name, norm in zip(THREE.values(), NORMS_COMPARED, strict=True):
         cells = [Cell.of(name, runs.found[f"{norm} × {contrast:g}"]) for contrast in CONTRASTS]
         lines[name] = tuple([getattr(cell, end) for cell in cells] for end in ("effect", "low", "high"))
-    return partial(against, CONTRASTS, lines, f"contrast of the test digits, after {CLEAN} steps")
+    return partial(against, CONTRASTS, lines, f"contrast of the test digits, after {BEFORE} steps")
 
 
 def recalled(runs: Runs) -> Aside:
@@ -234,10 +234,10 @@ LESSONS.put(
     about="LayerNorm in the branch or on the sum, at two learning rates",
     make=Lesson(
         scene="norm=layer&placement=pre~post~pre~post&depth=24&optimizer=adam&lr=0.01~0.01~0.001~0.001"
-        "&steps=251&record_every=50",
+        "&steps=201&record_every=50",
         panels=("loss", "accuracy"),
         seeds=3,
-        sketch=Sketch(end=250, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
+        sketch=Sketch(end=200, about="accuracy of post (B) at the larger learning rate", **ACCURACY),
         options=(
             Option("no difference", {"gap": (-ALIKE, ALIKE)}, (0.1, 0.85, 0.92, 0.95, 0.96)),
             Option("post is slower but ends close", {"gap": (ALIKE, 0.2)}, (0.1, 0.4, 0.65, 0.8, 0.88)),

@@ -51,6 +51,7 @@ def said(paper: Paper, point: Point) -> str:
 
 def rows() -> None:
     """Every paper: what it printed on the left, what was measured on the right."""
+    st.html("<style>.st-key-papers-status [role=toolbar] { flex-wrap: wrap }</style>")
     counts = Counter(map(status, PAPERS))
     there = [word for word in STATUSES if counts[word]]
     chosen = st.pills(
