@@ -64,8 +64,14 @@ class Experiment:
     gain: float = knob(
         1.0, 0.0, 10.0, "init gain", "network", about="multiplies the std of every branch weight"
     )
-    sigma_w2: float = knob(2.0, 0.0, 100.0, "σ_w² (mean field)", "network")
-    sigma_b2: float = knob(0.0, 0.0, 100.0, "σ_b² (mean field)", "network")
+    sigma_w2: float = knob(
+        2.0, 0.0, 100.0, "σ_w² (mean field)", "network", about="times 1/n, the variance of branch weights",
+        marks=(0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0, 6.0, 8.0),
+    )  # fmt: skip
+    sigma_b2: float = knob(
+        0.0, 0.0, 100.0, "σ_b² (mean field)", "network", about="the variance of branch biases",
+        marks=(0.0, 0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0),
+    )  # fmt: skip
     alpha: float = knob(
         0.0, 0.0, 10.0, "α of the skip", "block",
         about="0 stands for the skip's own: 1/√blocks if scaled, 0 for SkipInit, by depth for others",

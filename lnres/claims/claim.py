@@ -136,6 +136,11 @@ def minus(a: str, b: str) -> Callable[[Values], np.ndarray]:
     return lambda v: v[a] - v[b]
 
 
+def points(a: str, b: str) -> Callable[[Values], np.ndarray]:
+    """The paired difference of two arms in accuracy."""
+    return minus(f"{a} accuracy", f"{b} accuracy")
+
+
 def times(a: str, b: str) -> Callable[[Values], np.ndarray]:
     """The paired logarithm of a ratio."""
     return lambda v: np.log(v[a]) - np.log(v[b])

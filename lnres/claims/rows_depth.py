@@ -19,6 +19,7 @@ from lnres.claims.claim import (
     log_of,
     minus,
     of,
+    points,
     spread,
     times,
 )
@@ -51,11 +52,6 @@ from lnres.claims.shift import RATES_SHOWN
 # ------------------------------------------------------------------------------------------------ batch size
 
 
-def batch(a: str, b: str) -> object:
-    """A difference in accuracy of E04."""
-    return minus(f"{a} accuracy", f"{b} accuracy")
-
-
 SIZES = 1, 2, 4, 16, 64
 COUNTED = {what: Unit(f"{what} until the loss is below 0.3", NUMBER.say) for what in ("steps", "examples")}
 
@@ -79,10 +75,10 @@ claim(
     "Ba et al. 2016; Wu and He 2018: GroupNorm has a 10.6 % lower error than BatchNorm at batch 2.",
     "Supported if LayerNorm beats BatchNorm by a point at batch 2 and 4, and loses nothing (± 2 points) "
     "from 64 to 4.",
-    Ask("LN − BN at batch 2", batch("layer B=2", "batch B=2"), Above(POINT)),
-    Ask("LN − BN at batch 4", batch("layer B=4", "batch B=4"), Above(POINT)),
-    Ask("LN at batch 4 − at 64", batch("layer B=4", "layer B=64"), Within(0.02)),
-    Ask("LN − none at batch 1", batch("layer B=1", "none B=1")),
+    Ask("LN − BN at batch 2", points("layer B=2", "batch B=2"), Above(POINT)),
+    Ask("LN − BN at batch 4", points("layer B=4", "batch B=4"), Above(POINT)),
+    Ask("LN at batch 4 − at 64", points("layer B=4", "layer B=64"), Within(0.02)),
+    Ask("LN − none at batch 1", points("layer B=1", "none B=1")),
     experiments="E04", against=("K17",),
 )  # fmt: skip
 claim(
@@ -93,19 +89,19 @@ claim(
     "supported if it loses 2 points there.",
     Ask("LN at its best batch − at 4",
         lambda v: best([f"layer B={b} accuracy" for b in SIZES])(v) - v["layer B=4 accuracy"], Above(0.02)),
-    Ask("LN − BN at batch 2", batch("layer B=2", "batch B=2"), Below(POINT)),
-    Ask("LN − BN at batch 4", batch("layer B=4", "batch B=4"), Below(POINT)),
-    Ask("LN − BN at batch 16", batch("layer B=16", "batch B=16")),
-    Ask("LN − BN at batch 64", batch("layer B=64", "batch B=64")),
+    Ask("LN − BN at batch 2", points("layer B=2", "batch B=2"), Below(POINT)),
+    Ask("LN − BN at batch 4", points("layer B=4", "batch B=4"), Below(POINT)),
+    Ask("LN − BN at batch 16", points("layer B=16", "batch B=16")),
+    Ask("LN − BN at batch 64", points("layer B=64", "batch B=64")),
     experiments="E04", rule=loses, against=("K16",),
 )  # fmt: skip
 claim(
     "K18", "S3", "batch", "BatchNorm suffers at very small batches and does well at large ones.",
     "Wu and He 2018.",
     "Supported if BatchNorm gains 5 points from batch 2 to 64, where it is not a point below no norm.",
-    Ask("BN at batch 64 − at 2", batch("batch B=64", "batch B=2"), Above(0.05)),
-    Ask("BN − none at batch 64", batch("batch B=64", "none B=64"), AtLeast(-POINT)),
-    Ask("BN − none at batch 2", batch("batch B=2", "none B=2")),
+    Ask("BN at batch 64 − at 2", points("batch B=64", "batch B=2"), Above(0.05)),
+    Ask("BN − none at batch 64", points("batch B=64", "none B=64"), AtLeast(-POINT)),
+    Ask("BN − none at batch 2", points("batch B=2", "none B=2")),
     experiments="E04",
 )  # fmt: skip
 claim(
@@ -173,7 +169,7 @@ claim(
 
 def deep(a: str, b: str) -> object:
     """A difference in train accuracy of 32 blocks, E07."""
-    return minus(f"{a} best accuracy", f"{b} best accuracy")
+    return points(f"{a} best", f"{b} best")
 
 
 def all_of(names: tuple[str, ...]) -> list[str]:
@@ -329,7 +325,7 @@ claim(
     *[Ask(f"cosine, pre − post, {d} blocks", minus(f"pre-LN D={d} cosine",
     f"post-LN D={d} cosine"), Above(), NUMBER)
       for d in (24, 48)],
-    *[Ask(f"accuracy, pre − post, {d} blocks", batch(f"pre-LN D={d}", f"post-LN D={d}"), Above(POINT))
+    *[Ask(f"accuracy, pre − post, {d} blocks", points(f"pre-LN D={d}", f"post-LN D={d}"), Above(POINT))
       for d in (24, 48)],
     experiments="E11 E12", against=("K34",),
 )  # fmt: skip
@@ -338,7 +334,7 @@ claim(
     "K32", "S0", "place",
     "Too much LayerNorm masks the benefit of the skip.", "Sandwich and Peri-LN often help.",
     "Each placement with more norms, minus pre: supported if each costs a point, depends if only some do.",
-    *[Ask(f"{p}, {d} blocks, {o}", batch(f"{p} D={d} {o}", f"pre D={d} {o}"), Below(POINT))
+    *[Ask(f"{p}, {d} blocks, {o}", points(f"{p} D={d} {o}", f"pre D={d} {o}"), Below(POINT))
       for p in EXTRA for d, o in GRIDS],
     experiments="E14",
 )  # fmt: skip
@@ -348,15 +344,15 @@ claim(
     "et al. 2022).",
     "Accuracy of pre − post, each at its best rate: refuted if a point or more with 24 and 48 blocks and 12 "
     "transformer layers, supported if −1 point or less.",
-    *[Ask(f"pre − post, {d} blocks", batch(f"pre-LN D={d}",
+    *[Ask(f"pre − post, {d} blocks", points(f"pre-LN D={d}",
     f"post-LN D={d}"), Below(POINT)) for d in (24, 48)],
-    Ask("pre − post, transformer of 12", batch("pre D=12", "post D=12"), Below(POINT)),
-    Ask("pre − post, 6 blocks", batch("pre-LN D=6", "post-LN D=6")),
-    Ask("pre − post, transformer of 4", batch("pre D=4", "post D=4")),
-    *[Ask(f"pre − {name}, {d} blocks", batch(f"pre-LN D={d}", f"{arm} D={d}"))
+    Ask("pre − post, transformer of 12", points("pre D=12", "post D=12"), Below(POINT)),
+    Ask("pre − post, 6 blocks", points("pre-LN D=6", "post-LN D=6")),
+    Ask("pre − post, transformer of 4", points("pre D=4", "post D=4")),
+    *[Ask(f"pre − {name}, {d} blocks", points(f"pre-LN D={d}", f"{arm} D={d}"))
       for name, arm in (("post with warm-up", "post-LN + warm-up"), ("DeepNorm",
       "DeepNorm")) for d in (24, 48)],
-    Ask("pre − post with warm-up, transformer of 12", batch("pre D=12", "post D=12 warm-up")),
+    Ask("pre − post with warm-up, transformer of 12", points("pre D=12", "post D=12 warm-up")),
     experiments="E12 E13", against=("K31",),
 )  # fmt: skip
 claim(
@@ -364,8 +360,8 @@ claim(
     "Ba et al. 2016 put it there; the gradient's rates are 1 before and π/(π−1) behind it.",
     "Accuracy before − after: supported if a point or more in most networks of 8 and more blocks, and −1 "
     "point nowhere.",
-    Ask("4 blocks", batch("before D=4", "after D=4"), Above(POINT)),
-    *[Ask(f"deep: {d} blocks", batch(f"before D={d}",
+    Ask("4 blocks", points("before D=4", "after D=4"), Above(POINT)),
+    *[Ask(f"deep: {d} blocks", points(f"before D={d}",
     f"after D={d}"), Above(POINT)) for d in (8, 12, 16, 24)],
     *[Ask(f"{d} blocks, both at SGD 0.05",
           minus(f"before D={d} accuracy at sgd 0.05", f"after D={d} accuracy at sgd 0.05")) for d in (4, 24)],
@@ -385,7 +381,7 @@ claim(
     "K37", "S0 S2", "place", "The start values of γ and β matter; bad ones harm.",
     "They are learned, not tuned; a γ of zero on branches helps (Goyal et al. 2017).",
     "Accuracy with γ₀ minus that with 1: harmful where a point or more is lost; supported if some start is.",
-    *[Ask(f"{net}, γ₀ = {g:g}", batch(f"{net} γ={g:g}", f"{net} γ=1"), Below(POINT))
+    *[Ask(f"{net}, γ₀ = {g:g}", points(f"{net} γ={g:g}", f"{net} γ=1"), Below(POINT))
       for net in ("plain", "residual") for g in GAMMAS if g != 1],
     experiments="E16", rule=anywhere,
 )  # fmt: skip
@@ -400,7 +396,7 @@ claim(
     "K05", "S0 S2 S3", "what", "The learned γ and β keep the capacity of the network.",
     "Xu et al. 2019: they can over-fit; LayerNorm without them is often as good.",
     "Supported if test accuracy with γ and β is at least 1 point above that without, each at its best rate.",
-    Ask("with − without γ, β", batch("affine", "no affine"), Above(POINT), POINTS), experiments="E16",
+    Ask("with − without γ, β", points("affine", "no affine"), Above(POINT), POINTS), experiments="E16",
 )  # fmt: skip
 claim(
     "K68", "S0", "depth", "LayerNorm with skips beats skips alone.",

@@ -2,7 +2,20 @@
 
 import math
 
-from lnres.claims.claim import FACTOR, NUMBER, SHARE, Ask, beside, best, claim, log_of, minus, of, times
+from lnres.claims.claim import (
+    FACTOR,
+    NUMBER,
+    SHARE,
+    Ask,
+    beside,
+    best,
+    claim,
+    log_of,
+    minus,
+    of,
+    points,
+    times,
+)
 from lnres.claims.judge import (
     DEPENDS,
     NO_EFFECT,
@@ -24,12 +37,6 @@ from lnres.claims.judge import (
 )
 from lnres.claims.nets import CELLS, SEQUENCES, WITHOUT
 from lnres.claims.speed import WIDTHS
-
-
-def points(a: str, b: str) -> object:
-    """A difference in accuracy."""
-    return minus(f"{a} accuracy", f"{b} accuracy")
-
 
 # ------------------------------------------------------------------------------------------- architectures
 
