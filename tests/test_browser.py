@@ -709,8 +709,8 @@ def test_theory_answers_a_hand(app, chromium, errors):
     page = context.new_page()
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{app.url}/theory?width=64&depth=16")
+    page.wait_for_function("() => window.lnresBoards?.profiles?.().painted > 0")  # it stands before
     said = page.locator(".board-said")
-    said.wait_for()
     before = said.inner_text()
     assert before.startswith("Theory")
     slider = page.locator(".board-slider", has_text="Depth").locator("input")
