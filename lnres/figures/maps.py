@@ -103,7 +103,9 @@ def gradient_map(runs: Sequence[Config]) -> dict:
         "shapes": [cursor(axis_of(run)) for run in runs],
     }  # fmt: skip
     said = f"Norm of the loss gradient (colour, log scale) over steps and blocks for {names(runs)}."
-    spec = _tiles(runs, tile, "step", layout | MARKED, range=lambda run: STEPS)
+    # What stands at the ends of a tile goes, or the last step would touch the next tile's 0.
+    across = {"range": lambda run: STEPS, "ticklabeloverflow": lambda run: "hide past domain"}
+    spec = _tiles(runs, tile, "step", layout | MARKED, **across)
     return spec | {"data": spec["data"] + marks(runs, tiled=True), "summary": said}
 
 
