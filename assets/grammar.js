@@ -185,7 +185,7 @@ function realOf(ref, records, step) {
   return ends.every((end) => end > 0) || ends.every((end) => end < 0) ? "real" : "not shown";
 }
 
-function rangeOf(ask, traces, before) {
+function rangeOf(ask, traces, before, past) {
   const values = [];
   const take = (cells) => {
     for (const cell of cells) {
@@ -205,9 +205,10 @@ function rangeOf(ask, traces, before) {
   const bottom = Math.floor(low / snap) * snap;
   const top = Math.ceil(high / snap) * snap;
   const range = [Math.min(bottom, top - ask.least), top];
-  // A range that was a little wider stays, so that the axis does not jitter with every frame.
+  // A range that was a little wider stays, so that the axis does not jitter with every frame; while the past is
+  // looked at, any that was wider: steps are compared on one scale, and a new one draws the chart as a whole.
   const slack = before ? before[1] - before[0] - (range[1] - range[0]) : Infinity;
-  return before && before[0] <= range[0] && range[1] <= before[1] && slack <= snap ? before : range;
+  return before && before[0] <= range[0] && range[1] <= before[1] && (past || slack <= snap) ? before : range;
 }
 
 /** From 0 to the last step, rounded up; at the start, to where steps are no longer probed one by one. */
@@ -238,7 +239,7 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     if ("real" in node) return realOf(node.real, records, now);
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
-      const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range]));
+      const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range], step !== null));
       return "end" in node ? both[node.end] : node.flip ? [...both].reverse() : [...both];
     }
     if ("until" in node) return untilOf(node.until, Math.max(-1, ...records.map((record) => record.lastStep)));
