@@ -1,6 +1,8 @@
 """A board answers any values its controls can have, and refuses others with a sentence."""
 
+import asyncio
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from lnres.boards import BOARDS, Answer, Board, Cells, Index, Panel, Pick, Point, Slider, Toggle
+from lnres.ui.server import board
 
 FIELDS = (
     Slider("length", "Length", 3.0, 0.5, 9.0),
@@ -118,6 +121,42 @@ def test_the_browser_is_answered_question_by_question(talk):
         assert talk(wrong)["error"]
     assert "waves=9" in talk('{"number": 8, "values": {"waves": 9}}')["error"]
     assert talk(json.dumps(asked))["number"] == 7
+
+
+def test_nobody_waits_for_an_answer_to_a_visitor_who_has_left():
+    asked, finished = threading.Event(), threading.Event()
+
+    def slow(values):
+        asked.set()
+        finished.wait(60)
+        return waves(values)
+
+    class Visitor:
+        headers, path_params = {}, {"name": "slow"}
+
+        def __init__(self):
+            self.says = iter(['{"number": 1, "values": {}}'])
+
+        async def accept(self):
+            pass
+
+        async def receive(self):
+            for text in self.says:
+                return {"type": "websocket.receive", "text": text}
+            await asyncio.to_thread(asked.wait)
+            return {"type": "websocket.disconnect", "code": 1001}
+
+    async def visit():
+        try:
+            await asyncio.wait_for(board(Visitor()), 20)
+        finally:
+            finished.set()
+
+    BOARDS.put("slow", "Slow", make=Board(FIELDS, slow), about="A wave.")
+    try:
+        asyncio.run(visit())
+    finally:
+        del BOARDS._choices["slow"]
 
 
 @pytest.mark.parametrize(("name", "host", "code"), [("waves", "elsewhere.org", 4403), ("nothing", "", 4404)])

@@ -618,6 +618,19 @@ def test_a_probe_outlives_its_worker(engine):
         assert waiting.result(PATIENCE)["grad_norm"].shape == (301, 2)
 
 
+def test_who_waits_for_a_measurement_is_told_that_the_server_ends():
+    engine = Engine(1)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(engine.measure, "probe", SMALL.replace(depth=300, width=128, batch=64))
+        while not engine.asked:
+            time.sleep(0.001)
+        engine.stop()
+        with pytest.raises(ValueError, match="the server is ending"):
+            waiting.result(PATIENCE)
+    with pytest.raises(ValueError, match="the server is ending"):
+        engine.measure("probe", SMALL)
+
+
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(engine, lockstep):
     """Killed behind its first checkpoint and behind a change, with a paused group beside it."""
     e = SMALL.replace(steps=1200, optimizer="adam", lr=1e-3, norm="batch")

@@ -162,6 +162,8 @@ class Engine:
         """A row of ``lnres.measures``, in a worker; ``ValueError`` says why it cannot be measured."""
         key, asked = f"measure-{next(self._keys)}", Asked((name, experiment, options), self.place())
         with self.lock:
+            if not self._running:
+                raise ValueError("the server is ending")
             self.asked[key] = asked
             asked.process.send("measure", key, *asked.what)
         try:
@@ -216,6 +218,11 @@ class Engine:
     def stop(self) -> None:
         """End all workers."""
         self._running = False
+        with self.lock:
+            for asked in self.asked.values():
+                if not asked.answer.done():
+                    asked.on_failed("the server is ending")
+            self.asked.clear()
         for process in self.processes:
             process.send("stop", "")
         self._reader.join(2)

@@ -7,6 +7,7 @@ import importlib
 import json
 import threading
 import time
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -311,6 +312,21 @@ def _ours(socket: WebSocket) -> bool:
     return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
+async def _until_left(*talks: Coroutine) -> None:
+    """What is said and heard on a connection, side by side, until the browser leaves."""
+    tasks = [asyncio.create_task(talk) for talk in talks]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            with suppress(WebSocketDisconnect):  # the browser left; anything else is a fault of ours
+                task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        # The other may just have found out by itself that the browser left; unheard, asyncio would log it.
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def live(socket: WebSocket) -> None:
     """Answer pulls and commands of one player until it leaves; nothing is kept between two pulls."""
     lockstep = local.find(socket.path_params["token"])
@@ -351,17 +367,7 @@ async def live(socket: WebSocket) -> None:
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
 
-    tasks = [asyncio.create_task(feed()), asyncio.create_task(listen())]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            with suppress(WebSocketDisconnect):  # the browser left; anything else is a fault of ours
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        # The other may just have found out by itself that the browser left; unheard, asyncio would log it.
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await _until_left(feed(), listen())
 
 
 # ------------------------------------------------------------------------------------------------ boards
@@ -387,14 +393,25 @@ async def board(socket: WebSocket) -> None:
     rows = await asyncio.to_thread(importlib.import_module, "lnres.boards")
     if (name := socket.path_params["name"]) not in rows.BOARDS:
         return await socket.close(4404, "there is no such board")
-    with suppress(WebSocketDisconnect):
+    questions: asyncio.Queue[tuple[int, dict]] = asyncio.Queue(1)
+
+    async def answers() -> None:
         while True:
+            number, values = await questions.get()
             try:
-                number, values = _question(await socket.receive())
                 answer = await asyncio.to_thread(rows.BOARDS[name].make.answer, values)
                 await socket.send_text(f'{{"number": {number}, "answer": {answer}}}')
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
+
+    async def listen() -> None:
+        while True:
+            try:
+                await questions.put(_question(await socket.receive()))
+            except ValueError as error:
+                await socket.send_json({"error": str(error)})
+
+    await _until_left(answers(), listen())
 
 
 # ------------------------------------------------------------------------------------------------ the app
@@ -452,5 +469,6 @@ async def lifespan(app):
     warmed = asyncio.get_running_loop().run_in_executor(None, _warm, leaving)
     yield
     leaving.set()
+    local.stop()  # whoever waits for a measurement is told, or the server would wait with them
     await warmed
-    local.stop()
+    local.stop()  # what was only just being started
