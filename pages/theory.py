@@ -9,9 +9,9 @@ from lnres.ui.board import board
 from lnres.ui.explain import row
 
 asked = st.query_params.get("picture")
-st.session_state.setdefault("picture", asked if asked in PICTURES else PICTURES[0])
 picture = st.segmented_control(
-    "Picture", PICTURES, format_func=lambda name: BOARDS[name].label, key="picture",
+    "Picture", PICTURES, default=asked if asked in PICTURES else PICTURES[0],
+    format_func=lambda name: BOARDS[name].label, key="picture",
     label_visibility="collapsed", required=True,
 )  # fmt: skip
 if picture == PICTURES[0]:

@@ -112,14 +112,40 @@ def test_one_thing_is_changed_and_the_first_network_goes_on():
     assert page.query_params["lr"] == "0.05~0.15~0.0167"
 
 
+def knob(page, name):
+    """The key of a control of the scene that was opened last."""
+    return f"knob/{page.session_state.opened}/{name}"
+
+
 def test_the_link_opens_what_it_says():
     page = opened(norm="rms~batch", depth="4", lr="0.3")
     assert [(e.norm, e.depth, e.lr) for e in shown(page)] == [("rms", 4, 0.3), ("batch", 4, 0.3)]
 
 
+def test_a_control_says_by_itself_what_it_shows():
+    """Without the session's state, which is lost if the first run of the page that draws it is overtaken."""
+    told = {"norm": "rms", "residual": "scaled", "depth": "4", "gain": "0.7", "sigma_w2": "1.5", "cut": "2"}
+    told |= {"optimizer": "adam", "placement": "post", "steps": "700", "affine": "no"}
+    page = AppTest.from_file(str(ROOT / "pages/lab.py"), default_timeout=60)
+    page.query_params.update(told)
+    page.session_state["more"] = True
+    page.run()
+    (experiment,) = shown(page)
+    controls = [*page.selectbox, *page.select_slider, *page.number_input, *page.toggle, *page.text_input]
+    knobs = {control.key.split("/")[2]: control for control in controls if control.key.startswith("knob/")}
+    assert knobs.keys() == FIELDS.keys() - {"changes"}
+    for name, control in knobs.items():
+        (default,) = np.atleast_1d(control.proto.default)
+        if control.type == "select_slider":
+            default = float(control.options[int(default)])
+        elif registry := FIELDS[name].metadata.get("registry"):
+            default = [*registry][default]
+        assert (default, control.proto.set_value) == (getattr(experiment, name), False)
+
+
 def test_a_control_changes_the_runs_and_the_link():
     page = opened(norm="none~layer", depth="8")
-    page.select_slider(key="knob/depth").set_value(4).run()
+    page.select_slider(key=knob(page, "depth")).set_value(4).run()
     assert [e.depth for e in shown(page)] == [4, 4]
     assert page.query_params["depth"] == "4"
 
@@ -148,13 +174,13 @@ def test_configurations_are_copied_and_swapped():
 def test_a_locked_configuration_keeps_its_settings():
     page = opened(norm="none~layer", depth="8")
     act(page, 1, "lock")
-    page.select_slider(key="knob/depth").set_value(4).run()
+    page.select_slider(key=knob(page, "depth")).set_value(4).run()
     assert [e.depth for e in shown(page)] == [4, 8]
     act(page, 0, "swap")
     act(page, 1, "copy")
     assert [(e.norm, e.depth) for e in shown(page)] == [("layer", 8), ("none", 4)]
     act(page, 0, "lock")
-    page.select_slider(key="knob/depth").set_value(2).run()
+    page.select_slider(key=knob(page, "depth")).set_value(2).run()
     assert [e.depth for e in shown(page)] == [2, 2]
 
 
@@ -171,14 +197,14 @@ def test_a_live_knob_changes_the_runs_without_a_new_start():
     page = opened(norm="none~layer", depth="2", width="8", seeds="1", steps="100000")
     reach(5)
     ids = [run.id for run in runs().runs]
-    page.select_slider(key="knob/lr").set_value(0.01).run()
+    page.select_slider(key=knob(page, "lr")).set_value(0.01).run()
     assert [run.id for run in runs().runs] == ids
     reach(max(run.record.last_step for run in runs().runs) + 5)
     assert [run.now.lr for run in runs().runs] == [0.01, 0.01]
     page.run()
     first, second = (run.experiment.changes for run in runs().runs)
     assert page.query_params["changes"] == (first if first == second else f"{first}~{second}")
-    assert page.select_slider(key="knob/lr").value == 0.01
+    assert page.select_slider(key=knob(page, "lr")).value == 0.01
     assert [run.id for run in runs().runs] == ids
 
 
@@ -189,7 +215,7 @@ def test_the_link_of_changed_runs_trains_the_same_and_its_widgets_follow():
     reach(40)
     ids = [run.id for run in runs().runs]
     page.run()
-    assert page.select_slider(key="knob/lr").value == 0.01
+    assert page.select_slider(key=knob(page, "lr")).value == 0.01
     page.run()
     assert [run.id for run in runs().runs] == ids
     assert page.query_params["changes"] == "30.lr.0.01"
@@ -201,10 +227,10 @@ def test_a_fork_gets_a_configuration_of_its_own():
     reach(20)
     runs().fork(0, 10, {"lr": 0.01})
     page.run()
-    assert [page.select_slider(key=f"knob/lr/{i}").value for i in (0, 1)] == [0.05, 0.01]
+    assert [page.select_slider(key=knob(page, f"lr/{i}")).value for i in (0, 1)] == [0.05, 0.01]
     assert page.query_params["changes"] == "~10.lr.0.01"
     reach(20)
-    page.select_slider(key="knob/lr/0").set_value(0.1).run()
+    page.select_slider(key=knob(page, "lr/0")).set_value(0.1).run()
     assert [run.now.lr for run in runs().runs] == [0.1, 0.01]
 
 
@@ -358,7 +384,7 @@ def test_what_cannot_be_chosen_leaves_the_runs_and_says_why(case):
     *given, (name, last) = settings.items()
     page = opened(**dict(given))
     before, kind = shown(page), type(FIELDS[name].default)
-    page.session_state[f"knob/{name}"] = kind(last)
+    page.session_state[knob(page, name)] = kind(last)
     page.run()
     assert complaints(page) == [said]
     assert [run.experiment for run in runs().runs] == before
@@ -374,7 +400,7 @@ def test_a_cost_over_the_limit_is_refused_with_the_number():
 
 def test_what_costs_too_much_can_be_made_smaller_again():
     page = opened(depth="1000", width="1024", batch="1024")
-    page.select_slider(key="knob/width").set_value(2).run()
+    page.select_slider(key=knob(page, "width")).set_value(2).run()
     assert not page.warning
     assert shown(page) == [DEFAULT.replace(depth=1000, width=2, batch=1024)]
 

@@ -52,21 +52,23 @@ def widget(name: str, key: str, value, *, bare: bool = False):
     """The control of one field, at first showing ``value``; a ``bare`` one hides its label from the eye."""
     told = FIELDS[name].metadata
     label = told["label"]
-    st.session_state.setdefault(key, value)
+    # The value goes with the control: what the session's state says of one that is drawn for the first time
+    # is lost if a hand on another one ends that run of the page, and the browser would show the first choice.
+    value = st.session_state.get(key, value)
     if registry := told.get("registry"):
         about = "\n".join(f"- **{registry[n].label}** {registry[n].about}" for n in registry)
-        rows = list(dict.fromkeys([*registry, st.session_state[key]]))  # a table of one's own is not listed
+        rows = list(dict.fromkeys([*registry, value]))  # a table of one's own is not listed
         return st.selectbox(
-            label, rows, format_func=lambda n: registry[n].label, key=key,
+            label, rows, rows.index(value), format_func=lambda n: registry[n].label, key=key,
             help=None if bare else about, label_visibility="collapsed" if bare else "visible",
         )  # fmt: skip
     if isinstance(FIELDS[name].default, bool):
-        return st.toggle(label, key=key)
+        return st.toggle(label, value, key=key)
     if told.get("marks"):
-        stops = sorted({*told["marks"], st.session_state[key]})
-        return st.select_slider(label, stops, format_func=text, key=key, help=told["about"] or None)
+        stops = sorted({*told["marks"], value})
+        return st.select_slider(label, stops, value, format_func=text, key=key, help=told["about"] or None)
     if "single" in told:
-        return st.text_input(label, key=key, help=told["about"])
+        return st.text_input(label, value, key=key, help=told["about"])
     kind = type(FIELDS[name].default)
     step = 1 if kind is int else None
     shape = "%d" if kind is int else "%g"
@@ -74,6 +76,7 @@ def widget(name: str, key: str, value, *, bare: bool = False):
         label,
         kind(told["low"]),
         kind(told["high"]),
+        value,
         step=step,
         format=shape,
         key=key,
@@ -86,12 +89,15 @@ def _compared(scene: Scene) -> list[str]:
     return [name for name in SETTINGS if name in scene.apart - set(DIALS)]
 
 
+def _key(name: str, i: int | None = None) -> str:
+    """The key of a control, which is another one whenever a scene is opened."""
+    return f"knob/{st.session_state.opened}/{name}" + (f"/{i}" if i is not None else "")
+
+
 def _start(scene: Scene) -> None:
-    """Let the widgets show a scene: their state is rebuilt from it."""
-    for key in [key for key in st.session_state if str(key).startswith("knob/")]:
-        del st.session_state[key]
+    """Let the widgets show a scene: they are new ones."""
     st.session_state.scene = scene
-    st.session_state.compared = _compared(scene)
+    st.session_state.opened = st.session_state.get("opened", 0) + 1
 
 
 def _choose() -> None:
@@ -128,7 +134,7 @@ def _add() -> None:
 
 
 def _set_apart() -> None:
-    _start(Scene(st.session_state.scene.experiments, set(DIALS) | set(st.session_state.compared)))
+    _start(Scene(st.session_state.scene.experiments, set(DIALS) | set(st.session_state[_key("compared")])))
 
 
 def _locked() -> set[int]:
@@ -220,10 +226,10 @@ def _first(scene: Scene) -> Experiment:
 
 def question() -> None:
     """Draw the questions that open a scene."""
-    # Streamlit forgets a control while another page is open.
-    st.session_state.setdefault("chosen", st.session_state.get("question"))
+    asked = st.session_state.get("question")  # Streamlit forgets a control while another page is open
     st.selectbox(
-        "Question", list(SCENES), format_func=lambda n: SCENES[n].label, key="chosen", index=None,
+        "Question", list(SCENES), list(SCENES).index(asked) if asked else None,
+        format_func=lambda n: SCENES[n].label, key="chosen",
         placeholder="Choose a question ...", on_change=_choose, label_visibility="collapsed",
     )  # fmt: skip
 
@@ -250,7 +256,7 @@ def controls() -> Scene:
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xxsmall"):
                 st.html(f"<b style='color:{COLOURS[i]}'>{LETTERS[i]}</b>", width="content")
                 for name in ("norm", "residual"):
-                    values[i][name] = widget(name, f"knob/{name}/{i}", getattr(experiment, name), bare=True)
+                    values[i][name] = widget(name, _key(name, i), getattr(experiment, name), bare=True)
                 if len(scene.experiments) > 1:
                     st.menu_button(
                         "⋯", list(ACTS), key=f"act/{i}", format_func=lambda n: ACTS[n].label,
@@ -261,33 +267,32 @@ def controls() -> Scene:
             values[i]["placement"] = experiment.placement
             if values[i]["norm"] != "none":
                 values[i]["placement"] = widget(
-                    "placement", f"knob/placement/{i}", experiment.placement, bare=True
+                    "placement", _key("placement", i), experiment.placement, bare=True
                 )
             for name in apart:
                 if name not in DIALS:
-                    values[i][name] = widget(name, f"knob/{name}/{i}", getattr(experiment, name))
+                    values[i][name] = widget(name, _key(name, i), getattr(experiment, name))
     if len(scene.experiments) < MOST:
         st.button("Add a configuration", on_click=_add, width="stretch")
     st.caption("All configurations")
     shared = {}
     for name in FRONT:
         if name not in scene.apart:
-            shared[name] = widget(name, f"knob/{name}", getattr(first, name))
+            shared[name] = widget(name, _key(name), getattr(first, name))
     rest = [name for name in SETTINGS if name not in scene.apart and name not in FRONT]
     st.session_state.setdefault("more", st.session_state.get("unfolded", False))
     more = st.expander("More settings", key="more", on_change="rerun")
     st.session_state.unfolded = more.open
     if more.open:  # two dozen widgets would double the time of every rerun
         with more:
-            st.session_state.setdefault("compared", _compared(scene))
             st.multiselect(
-                "Set one by one", [n for n in SETTINGS if n not in DIALS],
-                format_func=lambda n: FIELDS[n].metadata["label"], key="compared", on_change=_set_apart,
+                "Set one by one", [n for n in SETTINGS if n not in DIALS], _compared(scene),
+                format_func=lambda n: FIELDS[n].metadata["label"], key=_key("compared"), on_change=_set_apart,
             )  # fmt: skip
             for group in dict.fromkeys(FIELDS[name].metadata["group"] for name in rest):
                 st.caption(group.capitalize())
                 inside = [name for name in rest if FIELDS[name].metadata["group"] == group]
-                shared |= {name: widget(name, f"knob/{name}", getattr(first, name)) for name in inside}
+                shared |= {name: widget(name, _key(name), getattr(first, name)) for name in inside}
     else:
         shared |= {name: getattr(first, name) for name in rest}
     made = [Experiment(**shared | own) for own in values]
