@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lnres.ui.controls import literal
+from lnres.ui.controls import complain, literal
 from lnres.ui.flow import PANELS, altered, anatomy, dials, follow, look_closer
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
@@ -11,10 +11,9 @@ runs = lockstep("flow")
 told = st.empty()
 try:
     with st.sidebar:
-        chosen, complaints = dials()
+        chosen, wrong = dials()
     follow(runs, chosen)
-    if complaints:
-        st.warning("  \n".join(map(literal, complaints)))
+    complain(wrong)
 except ValueError as error:
     st.warning(literal(str(error)))
 told.markdown(

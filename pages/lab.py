@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from lnres.ui.controls import badge, contrast, controls, follow, literal, opened, question, settle
+from lnres.ui.controls import badge, complain, contrast, controls, follow, literal, opened, question, settle
 from lnres.ui.files import bring, take
 from lnres.ui.player import player
 from lnres.ui.session import lockstep
 
-complaints = opened()
+opened()
 runs = lockstep("lab")
 with st.sidebar:
     files = st.container(horizontal=True)  # at the top, so that what opens has room below
@@ -27,6 +27,5 @@ with contrasts:  # at the end: what could be chosen next is worked out once the 
 with files:
     take(runs)
     bring(runs)
-if complaints:
-    st.warning("  \n".join([*map(literal, complaints), "The default stands in for what could not be used."]))
+complain(st.session_state.wrong)
 player(runs)

@@ -356,6 +356,18 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
     assert shown(page) == [DEFAULT.replace(width=16)]
 
 
+def test_what_was_wrong_with_a_link_stands_until_a_hand_changes_something():
+    page = opened(norm="nrom~rms", depth="2", width="8", seeds="1", changes="10.lr.0.01", steps="100000")
+    said = complaints(page)
+    assert said
+    reach(10)
+    page.run()  # by itself: the controls follow the change on the way
+    assert page.select_slider(key=knob(page, "lr")).value == 0.01
+    assert complaints(page) == said
+    page.select_slider(key=knob(page, "depth")).set_value(4).run()
+    assert complaints(page) == []
+
+
 def test_one_wrong_value_of_a_list_is_replaced_alone():
     page = opened(depth="4~x~8")
     assert len(complaints(page)) == 1

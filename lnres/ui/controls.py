@@ -94,9 +94,10 @@ def _key(name: str, i: int | None = None) -> str:
     return f"knob/{st.session_state.opened}/{name}" + (f"/{i}" if i is not None else "")
 
 
-def _start(scene: Scene) -> None:
-    """Let the widgets show a scene: they are new ones."""
+def _start(scene: Scene, wrong: Sequence[str] = ()) -> None:
+    """Let the widgets show a scene: they are new ones; what was wrong stands until a hand changes it."""
     st.session_state.scene = scene
+    st.session_state.wrong = wrong
     st.session_state.opened = st.session_state.get("opened", 0) + 1
 
 
@@ -189,19 +190,23 @@ def _asked() -> tuple[Scene, list[str]]:
     return Scene.read(query or dict(pair.split("=") for pair in SCENES["start"].make.split("&")))
 
 
-def opened() -> list[str]:
-    """On a visitor's first run: read the address; returns a sentence for everything in it that was wrong."""
-    if "scene" in st.session_state:
-        return []
-    scene, complaints = _asked()
-    _start(scene)
-    return complaints
+def opened() -> None:
+    """On a visitor's first run: read the address."""
+    if "scene" not in st.session_state:
+        _start(*_asked())
+
+
+def complain(wrong: Sequence[str]) -> None:
+    """Say what was wrong with the address."""
+    if wrong:
+        st.warning("  \n".join([*map(literal, wrong), "The default stands in for what could not be used."]))
 
 
 def follow(now: list[Experiment]) -> None:
     """Let the widgets show what the runs are trained with, where that changed on its own: by a fork, say."""
     if now and now != st.session_state.get("now", now):
-        _start(Scene(now, st.session_state.scene.apart | set(now[0].differing(*now[1:]))))
+        apart = st.session_state.scene.apart | set(now[0].differing(*now[1:]))
+        _start(Scene(now, apart), st.session_state.wrong)
 
 
 def spoken(runs: Sequence[Seen]) -> dict[str, str]:
@@ -296,8 +301,10 @@ def controls() -> Scene:
     else:
         shared |= {name: getattr(first, name) for name in rest}
     made = [Experiment(**shared | own) for own in values]
-    scene.experiments = [
+    chosen = [
         old if i in _locked() or new == old.at(-1) else new  # an address may say what changes on the way
         for i, (old, new) in enumerate(zip(scene.experiments, made, strict=True))
     ]
+    if chosen != scene.experiments:
+        scene.experiments, st.session_state.wrong = chosen, ()
     return scene

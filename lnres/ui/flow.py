@@ -32,16 +32,15 @@ PACE = 5.0
 
 
 def dials() -> tuple[Experiment, list[str]]:
-    """The network that the dials choose, at first that of the address; and what was wrong with that."""
-    complaints: list[str] = []
+    """The network that the dials choose, at first that of the address; and what is wrong with that."""
     if "flow" not in st.session_state:
         asked = {name: value for name, value in st.query_params.items() if name in FIELDS}
-        st.session_state.flow, complaints = Experiment.read(START | asked)
-    kept: Experiment = st.session_state.flow
+        st.session_state.flow = Experiment.read(START | asked)
+    kept: Experiment = st.session_state.flow[0]
     chosen = {name: widget(name, f"flow/{name}", getattr(kept, name)) for name in DIALLED}
     if any(chosen[name] != getattr(kept, name) for name in DIALLED):
-        st.session_state.flow = kept.at(-1).replace(**chosen)
-    return st.session_state.flow, complaints
+        st.session_state.flow = kept.at(-1).replace(**chosen), []
+    return st.session_state.flow
 
 
 def follow(runs: Lockstep, chosen: Experiment) -> None:
