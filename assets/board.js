@@ -189,7 +189,7 @@ class Table {
     const shape = JSON.stringify([values.map((row) => row.length), rows, columns, breaks]);
     if (shape !== this.shape) this.lay(rows, columns, values, breaks);
     this.shape = shape;
-    const { hues = [], marked = [], faint = [], digits = 2 } = panel.table;
+    const { hues = [], marked = [], digits = 2 } = panel.table;
     const many = Math.max(0, ...hues.flat().filter((hue) => hue !== null)) + 1;
     const at = (list, i, j) => list.some(([a, b]) => a === i && b === j);
     values.forEach((row, i) => row.forEach((value, j) => {
@@ -202,10 +202,18 @@ class Table {
         cell.classList.toggle(`board-${edge}`, hue !== null && !(same(a, b) && hues[a]?.[b] !== undefined));
       }
       cell.classList.toggle("board-marked", at(marked, i, j));
-      cell.classList.toggle("board-faint", at(faint, i, j));
       const input = cell.firstChild;
       if (input !== document.activeElement || !input.dataset.dirty) input.value = value.toFixed(digits);
     }));
+    if (marked.length) this.reveal(marked[0]);
+  }
+
+  /** Where there are more rows than fit, what is marked comes into sight; the page stays where it is. */
+  reveal([i, j]) {
+    if (this.revealed === `${i} ${j}`) return;
+    this.revealed = `${i} ${j}`;
+    const { offsetTop, offsetHeight } = this.cells[i][j];
+    this.node.scrollTop = Math.min(offsetTop, Math.max(this.node.scrollTop, offsetTop + offsetHeight - this.node.clientHeight));
   }
 
   lay(rows, columns, values, breaks) {
@@ -516,8 +524,10 @@ class Board {
     this.grid.style.setProperty("--columns", columns);
     for (const panel of panels) {
       const node = this.panels[panel.name]?.node;
-      node?.style.setProperty("--panel", `${panel.height || (columns === 1 ? 300 : height)}px`);
+      const tall = (panel.height || (columns === 1 ? 300 : height)) * panel.tall + GAP * (panel.tall - 1);
+      node?.style.setProperty("--panel", `${tall}px`);
       node?.style.setProperty("grid-column", `span ${Math.min(panel.wide, columns)}`);
+      node?.style.setProperty("grid-row", `span ${columns === 1 ? 1 : panel.tall}`);
     }
     if (draw) this.draw();
   }

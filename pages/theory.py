@@ -2,8 +2,7 @@
 
 import streamlit as st
 
-from lnres.boards import BOARDS
-from lnres.boards.theory import PICTURES
+from lnres.boards import BOARDS, PICTURES
 from lnres.theory import THEORIES
 from lnres.ui.board import board
 from lnres.ui.explain import row

@@ -110,7 +110,7 @@ def test_the_answer_is_json_without_what_a_panel_has_not():
     assert told["idle"] == ["kind"]
     assert told["said"] == "sine"
     (panel,) = told["panels"]
-    assert panel.keys() == {"name", "title", "alt", "figure", "wide", "height"}
+    assert panel.keys() == {"name", "title", "alt", "figure", "wide", "tall", "height"}
     assert panel["figure"]["data"][0]["x"] == [None, 0.5, 1.0, 1.5, 2.0]
 
 

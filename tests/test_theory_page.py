@@ -8,7 +8,7 @@ import pytest
 
 from lnres import measures, theory
 from lnres.agreement import FEW, TOLD, agreement, percent, sentence
-from lnres.boards import BOARDS
+from lnres.boards import BOARDS, PICTURES, chaos
 from lnres.boards import theory as boards
 from lnres.experiment import Experiment
 from lnres.figures import VANISHED
@@ -44,12 +44,12 @@ def ray(panel, name):
     return np.array(found["y"], float)
 
 
-@pytest.mark.parametrize("name", boards.PICTURES)
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_board_has_a_sentence_and_every_panel_an_alternative(name):
     answer = ask(name)
     assert answer["said"].endswith(".")
     assert all(panel["alt"] for panel in answer["panels"])
-    assert set(ASKED) == set(boards.PICTURES)
+    assert set(ASKED) == set(PICTURES)
 
 
 def test_a_profile_is_the_probe_and_its_ray_the_prediction():
@@ -160,17 +160,17 @@ def test_networks_that_start_elsewhere_train_as_those_that_an_experiment_starts_
 
 
 def test_the_plane_is_filled_as_networks_are_trained(monkeypatch):
-    monkeypatch.setattr(boards, "SHORT", boards.SHORT | {"steps": 2, "width": 16})
-    monkeypatch.setattr(boards, "PATIENCE", -1)
+    monkeypatch.setattr(chaos, "SHORT", chaos.SHORT | {"steps": 2, "width": 16})
+    monkeypatch.setattr(chaos, "PATIENCE", -1)
     first = ask("chaos", trained=True)
     assert first["more"]
     assert "0 of 72 networks of 12 layers" in first["said"]
-    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    monkeypatch.setattr(chaos, "PATIENCE", 1e9)
     answer = ask("chaos", trained=True)
     assert not answer["more"]
     cells = np.array(answer["panels"][0]["figure"]["data"][1]["z"], float)
-    assert cells.shape == (boards.ROWS, boards.COLUMNS)
-    x, y, accuracy = boards.accuracies({**BOARDS["chaos"].make.values, **ASKED["chaos"]})
+    assert cells.shape == (chaos.ROWS, chaos.COLUMNS)
+    x, y, accuracy = chaos.accuracies({**BOARDS["chaos"].make.values, **ASKED["chaos"]})
     np.testing.assert_allclose(cells, accuracy, atol=1e-3)
     inside = 6 * theory.xi_c(x, y[:, None], 25) >= 12
     assert f"reach {accuracy[inside].mean():.0%} on average" in answer["said"]
@@ -178,7 +178,7 @@ def test_the_plane_is_filled_as_networks_are_trained(monkeypatch):
 
 
 def test_contours_stand_where_six_depth_scales_are_so_many_layers():
-    u, v = boards.contours((30,))[30]
+    u, v = chaos.contours((30,))[30]
     there = np.isfinite(u)
     assert there.sum() > 10
     for a, b in zip(u[there][::4], v[there][::4], strict=True):

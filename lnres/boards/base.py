@@ -182,9 +182,9 @@ class Panel:
 
     ``alt`` is its text alternative, one sentence. ``html`` is the server's own, never a visitor's. ``table``
     holds ``values`` (rows of numbers), and may hold ``rows`` and ``columns`` (heads), ``hues`` (a number or
-    None for each cell: equal ones share a colour), ``marked`` and ``faint`` ([[row, column], ...]),
-    ``breaks`` (rows with a gap above) and ``digits``. ``clicks``, ``drags`` and ``edits`` name the Index,
-    Point and Cells that a hand changes here.
+    None for each cell: equal ones share a colour), ``marked`` ([[row, column], ...]), ``breaks`` (rows with
+    a gap above) and ``digits``. ``clicks``, ``drags`` and ``edits`` name the Index, Point and Cells that a
+    hand changes here.
     """
 
     name: str
@@ -198,8 +198,10 @@ class Panel:
     edits: str = ""
     wide: int = 1
     """Columns of the grid that it takes, where there are as many."""
+    tall: int = 1
+    """Rows of the grid that it takes, where there are several columns."""
     height: int = 0
-    """In pixels; 0 shares what the window leaves."""
+    """Of each of its rows in pixels; 0 shares what the window leaves."""
 
 
 @dataclass(frozen=True)

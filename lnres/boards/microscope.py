@@ -15,6 +15,8 @@ from lnres.norms import NORMS
 from lnres.slices import SLICED, Walk, alone, moved, walk
 
 STEPS = 6
+ROW = 226
+"""Pixels: on a laptop the batch, its calculation and two pictures of it stand above the fold."""
 MOST = 8  # examples
 VECTOR = [18, 19, 20, 21, 42, 43, 44, 45]  # pixels in which digits differ: four above, four below the middle
 TOKENS = [[8 * row + column for column in (2, 3, 4, 5)] for row in (2, 3, 4, 5)]
@@ -271,13 +273,14 @@ def by_hand(scene: Scene) -> tuple[Panel, Panel]:
     hand = Panel(
         "hand", f"By hand: {scene.example}, column {scene.cell[-1] + 1}",
         f"The calculation of one number in {STEPS} steps, {way}.",
-        html=f"<ol class='board-steps'>{''.join(items)}</ol><p class='board-note'>{checked}</p>", height=430,
+        html=f"<ol class='board-steps'>{''.join(items)}</ol><p class='board-note'>{checked}</p>",
+        tall=2, height=ROW,
     )  # fmt: skip
     name = NAMES[way][at - 1]
     after = scene.table(lines[at - 1][2])
     return hand, Panel(
         "after", f"Step {at} of {STEPS}: {name}", f"The batch after step {at}, {name}.",
-        table=after, clicks="cell", height=430,
+        table=after, clicks="cell", height=ROW,
     )  # fmt: skip
 
 
@@ -307,7 +310,7 @@ def movers(scene: Scene) -> Panel:
         title,
         f"How far each output goes when {labels[chosen]} is moved: {who}.",
         figure,
-        height=300,
+        height=ROW,
     )
 
 
@@ -321,7 +324,7 @@ def microscope(v: dict[str, Any]) -> Answer:
     first = Panel(
         "batch", "The batch x: write into any cell",
         f"{len(scene.x)} digits as rows of numbers; {shared} of them share one hue.",
-        table=x, clicks="cell", edits="edits", height=430,
+        table=x, clicks="cell", edits="edits", tall=2, height=ROW,
     )  # fmt: skip
     idle = [] if NORMS[v["norm"]].make.over.endswith("/g") else ["groups"]
     idle += [] if v["norm"] == "batch" else ["evaluation", "seen"]
@@ -419,8 +422,8 @@ def code(scene: Scene) -> Panel:
         "The same in PyTorch, Keras and NumPy",
         "Lines of code for this norm.",
         html=html,
-        wide=2,
-        height=300,
+        wide=3,
+        height=ROW,
     )
 
 

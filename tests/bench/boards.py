@@ -1,6 +1,6 @@
 """How fast a board answers a hand: from the event of its slider to the picture."""
 
-from lnres.boards.theory import PICTURES
+from lnres.boards import PICTURES
 from lnres.ui.server import REHEARSAL
 from tests.bench import BENCHES
 from tests.bench.browser import READY, quantiles, visited
