@@ -1,7 +1,6 @@
 """What goes between host and device in a step, and the step as one CUDA graph: nobody waits for anybody."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -10,13 +9,15 @@ WARM = 3
 """Steps that are made as usual before one is captured: kernels get chosen, the optimizer makes its state."""
 
 
-@cache
-def own_stream() -> None:
-    """Let this process work on a CUDA stream of its own from here on: on the default one nothing is captured.
+def prepare() -> None:
+    """Let this thread work on a CUDA stream of its own from here on: on the default one nothing is captured.
 
     A backward pass runs on the stream on which its parameters were made, so it has to be there before them.
+    Convolutions, too, keep the 24 bits of a float: by default a GPU rounds what they multiply to 11.
     """
-    torch.cuda.set_stream(torch.cuda.Stream())
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    if torch.cuda.current_stream() == torch.cuda.default_stream():
+        torch.cuda.set_stream(torch.cuda.Stream())
 
 
 class Feed:
@@ -34,8 +35,8 @@ class Feed:
         return self.take(key, draw) if self.take else self.drawn(key, draw).to(self.device, non_blocking=True)
 
     def number(self, step: int, f: Callable[[int], float]) -> float | Tensor:
-        """What ``f(step)`` gives: a tensor () where the device has to find it."""
-        return self(step, lambda t: torch.tensor(f(t))) if self.take else f(step)
+        """What ``f(step)`` gives: on a GPU, where all steps have to round it alike, as a tensor ()."""
+        return self(step, lambda t: torch.tensor(f(t))) if self.take or self.device != "cpu" else f(step)
 
     def drawn(self, key: int | str, draw: Callable[[int | str], Tensor]) -> Tensor:
         """What ``draw(key)`` gives, where a GPU can fetch it while the host goes on."""
@@ -100,8 +101,8 @@ class Graph:
             slots = iter(self.slots)
             try:
                 self.found, self.replay = captured(lambda: self._fed(lambda *_: next(slots)[0]))
-            except RuntimeError as error:
-                self.refused = str(error).partition("\n")[0]
+            except RuntimeError as error:  # where a capture is ended after an error, that was its context
+                self.refused = str(error.__context__ or error).partition("\n")[0]
                 return self.learn()
         self.replay()
         return {name: value.clone() for name, value in self.found.items()}

@@ -491,8 +491,8 @@ class Dropout:
             return x
         shape, seeds = self.shape(x.shape[1:]), self.weights.seeds
 
-        def mask(t: int) -> Tensor:
+        def mask(t: int) -> Tensor:  # that is kept with a captured step, so it must not hold x
             chance = torch.stack([torch.rand(shape, generator=generator(s, self.name, t)) for s in seeds])
-            return (chance >= share).to(x.dtype) / (1 - share)
+            return (chance >= share).float() / (1 - share)
 
         return x * self.weights.feed(self.weights.step, mask)

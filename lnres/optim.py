@@ -114,17 +114,17 @@ class Lion(optim.Optimizer):
 
     def __init__(self, weights: Weights, e):
         super().__init__([weights.leaf], {"lr": e.lr, "betas": (0.9, 0.99), "weight_decay": e.weight_decay})
+        self.state[weights.leaf] = {"mean": torch.zeros_like(weights.flat)}
 
     @torch.no_grad()
     def step(self) -> None:
         """One update, as in algorithm 2 of the paper."""
         for group in self.param_groups:
-            (first, second), lr = group["betas"], group["lr"]
-            for p in group["params"]:
-                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
-                direction = torch.lerp(p.grad, mean, first).sign_()
-                descend(p.mul_(1 - lr * group["weight_decay"]), direction, lr)
-                mean.lerp_(p.grad, 1 - second)
+            (p,), (first, second), lr = group["params"], group["betas"], group["lr"]
+            mean = self.state[p]["mean"]
+            direction = torch.lerp(p.grad, mean, first).sign_()
+            descend(p.mul_(1 - lr * group["weight_decay"]), direction, lr)
+            mean.lerp_(p.grad, 1 - second)
 
 
 def orthogonalized(x: Tensor) -> Tensor:
@@ -163,7 +163,10 @@ class Muon(optim.AdamW):
             (p,), lr, momentum = group["params"], group["lr"], group["momentum"]
             before = p.clone()
             inspect.unwrap(optim.AdamW.step)(self)
-            mean = self.state[p].setdefault("mean", torch.zeros_like(p)).lerp_(p.grad, 1 - momentum)
+            state = self.state[p]
+            if "mean" not in state:  # not before AdamW has made its own, of which it takes any for a sign
+                state["mean"] = torch.zeros_like(p)
+            mean = state["mean"].lerp_(p.grad, 1 - momentum)
             flats = p, before, torch.lerp(p.grad, mean, momentum)
             groups = [self.weights.groups(flat) for flat in flats]
             for k, rows, _ in self.places:

@@ -79,7 +79,9 @@ def counts(u: Tensor) -> Tensor:
         .view(depth * members, -1)
     )
     bins += torch.arange(1, depth * members * width, width, dtype=torch.int32, device=u.device)[:, None]
-    total = torch.bincount(bins.view(-1), minlength=depth * members * width)
+    # torch.bincount would make the host wait for the largest bin
+    total = torch.zeros(depth * members * width, dtype=torch.int64, device=u.device)
+    total.index_add_(0, bins.view(-1), total.new_ones(()).expand(bins.numel()))
     return total.view(depth, members, width)[..., :-1]
 
 
@@ -161,14 +163,12 @@ def activations(tape: Tape, flat, scratch: Scratch) -> dict[str, Tensor]:
         share = flat(z, room).flatten(2, -2).mean(2)  # of the examples (and positions), (L, S, n)
         return {"saturated": share.mean(-1), "dead": (share == 1).float().mean(-1)}
 
-    there = [i for i, z in enumerate(tape.preactivations) if z is not None]  # attention has no activation
-    found = scratch.chunks(units, [tape.preactivations[i] for i in there]) if there else {}
-    spread = {
-        name: value.new_full((len(tape.skips), value.shape[1]), torch.nan) for name, value in found.items()
-    }
+    there = [z for z in tape.preactivations if z is not None]  # attention has no activation
+    found = scratch.chunks(units, there) if there else {}
     for name, value in found.items():
-        spread[name][there] = value
-    return scratch.chunks(stream, tape.states) | spread
+        theirs, nothing = iter(value), torch.full_like(value[0], torch.nan)
+        found[name] = torch.stack([nothing if z is None else next(theirs) for z in tape.preactivations])
+    return scratch.chunks(stream, tape.states) | found
 
 
 def gradients(tape: Tape, arrived: Sequence[Tensor], scale: float, scratch: Scratch) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lnres.data import Batches
 from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes, text
-from lnres.graph import First, Graph, own_stream
+from lnres.graph import First, Graph, prepare
 from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS
 from lnres.norms import NORMS
@@ -74,7 +74,7 @@ class Run:
         self.device = where(experiment.device)
         self.waits = self.device != "cpu"
         if self.device == "cuda":
-            own_stream()
+            prepare()
         self.batches = Batches(experiment, self.device)
         self.plane = Plane(self.batches) if experiment.drawable else None
         self.weights = Weights(experiment.member_seeds, self.device)

@@ -48,6 +48,7 @@ class Found:
 
 # ------------------------------------------------------------------------------------------------- networks
 
+# on a CPU, where what is committed was measured: another device rounds otherwise
 _COMMON = {"momentum": 0.0, "record_every": 0, "seed": FIRST, "seeds": SEEDS, "device": "cpu"}
 NORMS_COMPARED = "none", "layer", "batch"
 SCHEMES: Mapping[str, dict] = {

@@ -196,7 +196,8 @@ class Worker:
                     self.store.drop(run)
             elif command == "measure":
                 name, experiment, options = args
-                self.emit("measured", key, pack(MEASURES[name].make(experiment, self.draws, **options), {}))
+                here = experiment.replace(device="cpu")  # by threads, that one GPU would have to share
+                self.emit("measured", key, pack(MEASURES[name].make(here, self.draws, **options), {}))
             elif group := self.groups.get(key):
                 group.held = command == "hold" and args[0]
                 if command == "play":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +16,14 @@ from lnres.probes import Tape
 from lnres.train import Run, probe
 
 ENDS, COUNTED = 5, 30
+network = partial(Experiment, device="cpu")
+"""An experiment as all that is printed here was measured; other devices round otherwise."""
 PLAIN = {"residual": "none", "layers": 1, "placement": "inner", "final_norm": False}
 
 
 def rate(**settings) -> np.ndarray:
     """By how much the squared gradient of a plain network grows per layer towards the input, one a net."""
-    e = Experiment(**PLAIN | {"depth": COUNTED + 2 * ENDS, "width": 512, "seeds": 8, "batch": 8} | settings)
+    e = network(**PLAIN | {"depth": COUNTED + 2 * ENDS, "width": 512, "seeds": 8, "batch": 8} | settings)
     squares = 2 * np.log(probe(e)["grad_norm"].astype(float))
     return np.exp((squares[ENDS] - squares[-1 - ENDS]) / (len(squares) - 1 - 2 * ENDS))
 
@@ -51,7 +54,7 @@ def last_gradient() -> list[Point]:
     depths, points = np.array([2, 8, 24]), []
     for placement, exponent in theory.LAST_GRADIENT.items():
         sizes = [
-            float((next(Run(Experiment(
+            float((next(Run(network(
                 depth=depth, width=64, placement=placement, batch=1, seeds=64, final_norm=placement == "pre",
             )))[0]["weight_grad_norm"][0, -1] ** 2).mean() ** 0.5)
             for depth in depths.tolist()
@@ -68,7 +71,7 @@ def scatter() -> list[Point]:
     """n times the variance of q(l+1)/q(l) over a thousand narrow ReLU networks, q the mean square."""
     ratios = []
     for first in range(0, 1024, 64):
-        e = Experiment(**PLAIN, norm="none", init="he", depth=8, width=64, seeds=64, batch=1, seed=first)
+        e = network(**PLAIN, norm="none", init="he", depth=8, width=64, seeds=64, batch=1, seed=first)
         squares = probe(e)["act_rms"].astype(float) ** 2
         ratios.append((squares[2:] / squares[1:-1]).ravel())
     return [Point.of("n Var q(l+1)/q(l), n = 64", 5.0, [64 * np.var(np.concatenate(ratios))])]
@@ -76,7 +79,7 @@ def scatter() -> list[Point]:
 
 def shrinking() -> list[Point]:
     """The branch's share of each state behind it, against one over the number of branches so far."""
-    e = Experiment(norm="batch", placement="pre", depth=32, width=512, seeds=8, batch=256)
+    e = network(norm="batch", placement="pre", depth=32, width=512, seeds=8, batch=256)
     squares = probe(e)["act_rms"].astype(float) ** 2
     added = np.diff(squares, axis=0) / squares[:-1]
     x = np.log(np.arange(1, len(added) + 1))
@@ -86,10 +89,10 @@ def shrinking() -> list[Point]:
 
 def exploding() -> list[Point]:
     """Growth per block of a stream without norm or scale, of its power and of its squared gradient."""
-    told = probe(Experiment(norm="none", depth=24, width=512, seeds=8, batch=8))
+    told = probe(network(norm="none", depth=24, width=512, seeds=8, batch=8))
     powers = 2 * np.log(told["act_rms"].astype(float))
     squares = 2 * np.log(told["grad_norm"].astype(float))
-    held = probe(Experiment(norm="none", residual="scaled", depth=24, width=512, seeds=8, batch=8))
+    held = probe(network(norm="none", residual="scaled", depth=24, width=512, seeds=8, batch=8))
     scaled = held["act_rms"].astype(float) ** 2
     return [
         Point.of("power per block", theory.bare_rate(), np.exp((powers[-1] - powers[0]) / 24)),
@@ -101,7 +104,7 @@ def exploding() -> list[Point]:
 def started(residual: str, depth: int) -> float:
     """By how much a skip makes the inner weights of the first branch smaller at the start."""
     stds = [
-        float(Run(Experiment(depth=depth, width=256, residual=skip, norm="none", seeds=1))
+        float(Run(network(depth=depth, width=256, residual=skip, norm="none", seeds=1))
               .weights.named()["blocks.0.first.weight"][0].detach().std())
         for skip in (residual, "identity")
     ]  # fmt: skip
@@ -126,7 +129,7 @@ def fixup() -> list[Point]:
 
 def rezero() -> list[Point]:
     """What a gradient keeps on its way through all blocks at the start."""
-    told = probe(Experiment(residual="rezero", norm="none", depth=64, width=64, seeds=4, batch=8))
+    told = probe(network(residual="rezero", norm="none", depth=64, width=64, seeds=4, batch=8))
     return [
         Point.of(
             "gradient at the input over that at the top", 1.0, told["grad_norm"][0] / told["grad_norm"][-1]
@@ -165,9 +168,7 @@ def normal(seeds, shape: tuple[int, ...], *key) -> Tensor:
 
 def still(**settings) -> Run:
     """Eight networks that are looked into."""
-    return Run(
-        Experiment(**{"seed": FIRST, "seeds": SEEDS, "record_every": 0, "final_norm": False} | settings)
-    )
+    return Run(network(**{"seed": FIRST, "seeds": SEEDS, "record_every": 0, "final_norm": False} | settings))
 
 
 def turned(depth: int = 8, pairs: int = 64) -> list[Point]:
@@ -199,7 +200,7 @@ def rotation(norm: str, lr: float, weight_decay: float, **settings) -> np.ndarra
     biases of the layer, with BatchNorm each unit's own weights.
     """
     half = int(6 / (lr * weight_decay))
-    run = Run(Experiment(
+    run = Run(network(
         **PLAIN, norm=norm, depth=2, width=64, batch=16, lr=lr, weight_decay=weight_decay, momentum=0.0,
         optimizer="sgd", steps=2 * half, seed=FIRST, seeds=SEEDS, record_every=0, **settings,
     ))  # fmt: skip
