@@ -178,7 +178,9 @@ ANEW = """async (told) => {
   return [anew, ...pictures];
 
   function picture(node) {
-    const own = new RegExp([node._fullLayout._uid, ...node._fullData.map(({ uid }) => uid)].join("|"), "g");
+    // In names of classes and clips only: a mark of six digits may well be among those of a coordinate.
+    const marks = [node._fullLayout._uid, ...node._fullData.map(({ uid }) => uid)];
+    const own = new RegExp(`(?<=[a-z-])(?:${marks.join("|")})`, "g");
     return [...node.querySelectorAll("svg")].map((svg) => svg.outerHTML.replace(own, "")).join("\\n");
   }
 }"""
