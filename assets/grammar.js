@@ -179,10 +179,10 @@ export function arrayOf(ref, records, step) {
 }
 
 /** What the interval of a mean at the step looked at says; nothing where there is none. */
-function realOf(ref, records, step) {
-  const ends = arrayOf({ ...ref, at: "frame", over: "interval" }, records, step);
+function realOf({ real, of }, records, step) {
+  const ends = arrayOf({ ...real, at: "frame", over: "interval" }, records, step);
   if (!ends.length || !ends.every(Number.isFinite)) return "";
-  return ends.every((end) => end > 0) || ends.every((end) => end < 0) ? "real" : "not shown";
+  return ends.every((end) => end > 0) || ends.every((end) => end < 0) ? `${of} real` : `${of} not shown`;
 }
 
 function rangeOf(ask, traces, before, past) {
@@ -232,11 +232,7 @@ export function fill(spec, records, { step = null, shown = null, theme, memory =
     if (node === null || typeof node !== "object") return node;
     if (Array.isArray(node)) return node.map(resolve);
     if ("ref" in node) return arrayOf(node, records, now);
-    if ("number" in node) {
-      const [value = NaN] = arrayOf(node.number, records, now);
-      return Number.isFinite(value) ? value : null;
-    }
-    if ("real" in node) return realOf(node.real, records, now);
+    if ("real" in node) return realOf(node, records, now);
     if ("say" in node) return records[node.run].events.map((event) => event[node.say]);
     if (typeof node.range === "string") {
       const both = (ranges[node.range] ??= rangeOf(node, data, memory[node.range], step !== null));

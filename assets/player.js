@@ -17,7 +17,7 @@ const DASHES = { solid: "", dash: "7 4", dot: "1.5 3.5", dashdot: "7 3 1.5 3" };
 const left = new Map(); // what pages that were left had been looking at, by the address of their runs
 
 class Player {
-  runs = []; // { id, name, said: [sentence, what could be tried], replayed, record }, in the order of the scene
+  runs = []; // { id, name, said: [sentence, what could be tried, the last good step], replayed, record }, in the scene's order
   scene = null;
   specs = {}; // of the figures that were shown, each with the version of the runs it was made for
   version = null;
@@ -94,7 +94,7 @@ class Player {
   hear({ error, step, said }) {
     if (error) {
       this.wishes = {};
-      return this.say(error);
+      return this.flash(error, 6000);
     }
     this.past = { step, said };
     this.spoken = 0; // a hand asked for it
@@ -312,14 +312,20 @@ class Player {
     });
     this.edges = edges;
     this.tape = h("span", { class: "lnres-replaying" }, this.again, this.rate, ...edges);
+    this.drive = h(
+      "span", {},
+      button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
+      button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
+      this.pace,
+    );
     this.status = h("span", { class: "lnres-status", role: "status" });
     const bar = h(
       "div", { class: "lnres-bar", role: "toolbar", "aria-label": "Player" },
       this.play,
-      button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
-      button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
+      // What runs the training and what runs the recording take turns in one place: nothing may move under a hand.
+      h("span", { class: "lnres-deck" }, this.drive, this.tape),
       button("fork", "Fork", "Fork: go on differently from here (F)", () => this.forks({ toggle: true })),
-      this.pace, this.clock, this.range, this.tape, this.live, this.status,
+      this.clock, this.range, this.live, this.status,
       button("add", "", "Add a panel", () => this.add()),
       button("link", "", "Copy the link to what is shown", () => this.copy()),
     );
@@ -338,8 +344,9 @@ class Player {
     this.tree = new Tree((step) => this.look(step));
     this.grid = h("div", { class: "lnres-grid" });
     this.root = h("section", { class: "lnres", "aria-label": "Live networks" }, bar, this.fork, this.legend, this.tree.node, this.grid);
-    // A button that was clicked with the mouse gives the keyboard back to the player.
+    // What was clicked, dragged or chosen with the mouse gives the keyboard back to the player.
     this.root.onpointerup = ({ target }) => setTimeout(() => target.closest("button")?.blur());
+    this.root.onchange = ({ target }) => target.matches(":focus-visible") || target.blur();
     parent.append(this.root);
     this.onkey = (event) => this.key(event);
     this.onsize = () => this.size();
@@ -477,7 +484,9 @@ class Player {
         train: h("b"),
         test: h("b"),
         sentence: h("p", { "aria-live": "polite" }),
-        attempt: h("button", { class: "lnres-try", type: "button", onclick: () => this.attempt(i) }),
+        attempt: h("button", { class: "lnres-try lnres-attempt", type: "button", onclick: () => this.attempt(i) }),
+        rewind: h("button", { class: "lnres-try lnres-rewind", type: "button", hidden: true, onclick: () => this.look(card.good) }),
+        good: null,
       };
       const title = `Show or hide ${letter} (${i + 1})`;
       const pressed = { "aria-label": title, "aria-pressed": String(!this.hidden.has(i)) };
@@ -492,7 +501,7 @@ class Player {
           "div", { class: "lnres-accuracy" },
           h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test,
         ),
-        card.attempt,
+        h("div", { class: "lnres-remedies" }, card.rewind, card.attempt),
         card.sentence,
       );
       return card;
@@ -519,7 +528,9 @@ class Player {
     const share = (at, otherwise) => `${at === null ? otherwise : Math.min(100, (100 * at) / Math.max(end, 1))}%`;
     this.range.style.setProperty("--from", share(this.loop[0], 0));
     this.range.style.setProperty("--to", share(this.loop[1], this.loop[0] === null ? 0 : 100));
-    this.tape.hidden = this.at === null;
+    this.clock.style.minWidth = `${`step ${end.toLocaleString("en")}`.length}ch`;
+    this.drive.style.visibility = this.at === null ? "" : "hidden";
+    this.tape.style.visibility = this.at === null ? "hidden" : "";
     this.edges.forEach((edge, i) => edge.setAttribute("aria-pressed", String(this.loop[i] !== null)));
     this.again.setAttribute("aria-pressed", String(this.replaying !== undefined));
     this.live.classList.toggle("lnres-past", this.at !== null);
@@ -539,12 +550,18 @@ class Player {
       card.train.textContent = accuracy("acc_train", 10); // one minibatch may be two examples
       card.test.textContent = accuracy("acc_test", 1);
       card.node.classList.toggle("lnres-off", this.hidden.has(i));
-      const [sentence, attempt] = (this.at !== null && this.past?.said[this.runs[i].id]) || this.runs[i].said;
+      const [sentence, attempt, good] = (this.at !== null && this.past?.said[this.runs[i].id]) || this.runs[i].said;
       if (card.attempt.dataset.to !== attempt) {
         card.attempt.dataset.to = attempt;
         card.attempt.textContent = `Try ${attempt}`;
         card.attempt.title = `Fork ${"ABCD"[i]} with ${attempt}, or put a new network beside it`;
         card.attempt.hidden = !attempt;
+      }
+      if (card.good !== good) {
+        card.good = good;
+        card.rewind.textContent = `Back to ${good}`;
+        card.rewind.title = `Back to step ${good}, the last before it diverged`;
+        card.rewind.hidden = good === null;
       }
       if ((speak || !card.told) && card.sentence.textContent !== sentence) {
         card.sentence.textContent = card.sentence.title = sentence;

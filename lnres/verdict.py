@@ -190,7 +190,7 @@ class Diverged(Kind):
         who = "all seeds" if told.all() else f"{told.sum()} of {len(told)} seeds"
         growth = mean_log(self.now.start.growth[told])
         grew = f" The signal grew {times(growth)}-fold up the stack." if growth > GREW else ""
-        return f"Diverged: {who} by step {fallen[-1]['step']}, first in {where}.{grew}"
+        return f"Diverged: {who}, first at step {begun['step']} in {where}.{grew}"
 
     def numbers(self, told):
         return [

@@ -111,6 +111,7 @@ def quick(enter):
 def lab(quick):
     """Two quick networks that have just started, in a page that was used before."""
     version = state(quick)["version"]
+    quick.evaluate("document.querySelector('.lnres-live').click()")  # from the past back to now
     quick.get_by_label("Speed").select_option("max")
     quick.get_by_role("button", name="Start again").click()
     wait(quick, "(version) => lnres.state().version > version && lnres.state().step === 0", version)
@@ -377,14 +378,18 @@ def test_a_link_opens_its_panels_at_its_step(visit):
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
     page.keyboard.press("Escape")
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [True, True]
-    word = "(document.querySelector('.lnres-chart').layout?.annotations?.[0] ?? {})"  # perhaps not drawn yet
-    wait(page, f"() => {word}.x === 30 && ['real', 'not shown'].includes({word}.text)")
+    words = "document.querySelector('.lnres-chart').layout?.annotations?.[0]?.text"  # perhaps not drawn yet
+    wait(page, f"() => ['A−B real', 'A−B not shown'].includes({words})")
     page.keyboard.press("[")
     page.get_by_role("button", name="Play the recording").click()
-    wait(page, f"() => lnres.state().at > 35 && {word}.x > 35")
+    line = "document.querySelector('.lnres-chart').layout.shapes[0].x0"
+    wait(page, f"() => lnres.state().at > 35 && {line} > 35")
+    scrubber = page.get_by_role("slider", name="Step looked at")
+    held = scrubber.bounding_box()
     page.get_by_title("Back to now").click()
     assert state(page)["at"] is None
     wait(page, "() => !location.search.includes('at=')")
+    assert scrubber.bounding_box() == pytest.approx(held, abs=2)  # a hand that drags it must not lose it
 
 
 def test_a_damaged_list_of_panels_gets_a_sentence_and_the_usual_ones(visit):
@@ -565,7 +570,7 @@ def test_what_the_verdict_suggests_is_tried_at_a_click(visit):
     page = visit(
         "norm=none&residual=none&depth=24&width=16&init=xavier&gain=0.5&activation=tanh&steps=100000"
     )
-    attempt = page.locator(".lnres-try")
+    attempt = page.locator(".lnres-attempt")
     attempt.wait_for()
     told = attempt.inner_text().removeprefix("Try ")
     attempt.click()
@@ -619,6 +624,9 @@ def test_divergence_is_said_and_marked_while_the_others_go_on(visit):
     wait(page, "() => /^Diverged/.test(document.querySelectorAll('.lnres-chip p')[0].textContent)")
     wait(page, "(step) => lnres.state().runs[1].step > step + 20", state(page)["step"])
     assert len(drawn(page, LOSS, "A event", "x")) > 0
+    back = page.locator(".lnres-rewind").first
+    back.click()
+    assert back.inner_text() == f"Back to {state(page)['at']}"
 
 
 # --------------------------------------------------------------------------------------------- screens

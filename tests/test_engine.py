@@ -742,6 +742,16 @@ def test_what_a_verdict_suggests_is_tried_beside_its_run(lockstep):
     assert group.runs[1].experiment.at(1e9) == e.replace(**change)
 
 
+def test_what_has_diverged_is_tried_from_the_last_finite_step_on(lockstep):
+    e = Experiment(depth=2, width=8, batch=16, seeds=2, norm="none", lr=100, steps=30)
+    group = lockstep(e)
+    until(group, done(group))
+    said = verdict(group.runs[0].record)
+    group.attempt(0)
+    assert group.runs[0].judged()[2] == said.rewind < 29
+    assert group.runs[1].experiment == e.fork(said.rewind, **said.change)
+
+
 def test_nothing_is_tried_where_nothing_is_wrong(lockstep):
     group = lockstep(SMALL, play=False)
     with pytest.raises(ValueError, match="there is nothing to try"):

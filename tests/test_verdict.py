@@ -141,7 +141,7 @@ def test_a_net_that_diverges_says_when_and_where_and_how_far_to_go_back():
     for _ in range(30):
         record.extend(*next(run))
     said = verdict(record)
-    assert re.match(r"Diverged: all seeds by step \d+, first in (block \d|the stem|the head)", said.sentence)
+    assert re.match(r"Diverged: all seeds, first at step \d+ in (block \d|the stem|the head)", said.sentence)
     twin = run.fork(said.rewind)
     assert np.isfinite(next(twin)[0]["loss_train"]).all()
     assert not np.isfinite(next(twin)[0]["loss_train"]).all()

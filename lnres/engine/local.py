@@ -39,6 +39,11 @@ MOST_TABLES = 8
 """Tables of one's own that a viewer may bring."""
 
 
+Said = tuple[str, str, int | None]
+"""What is said of a step, what would be tried against it if anything, and the last step that was still good
+where no later one can be again."""
+
+
 @dataclass
 class Seen:
     """A run as the server knows it: what it is, what was recorded, what is happening.
@@ -52,22 +57,23 @@ class Seen:
     record: Record = field(default_factory=Record)
     asked: dict[str, float] = field(default_factory=dict)
     replayed: int | None = None  # steps that its worker has made again, until that is where the record ends
-    _told: tuple[int, float, tuple[str, str]] = -1, 0.0, (WAITING, "")  # step, time, what was said
+    _told: tuple[int, float, Said] = -1, 0.0, (WAITING, "", None)  # step, time, what was said
 
     @property
-    def said(self) -> tuple[str, str]:
-        """What is to be said of the latest step, and could be tried; told anew once it can have been read."""
+    def said(self) -> Said:
+        """What is to be said of the latest step; told anew once it can have been read."""
         step, now, (before, then, _) = self.record.last_step, time.monotonic(), self._told
         if step != before and now - then > READING:
             self._told = step, now, self.judged()
         return self._told[2]
 
-    def judged(self, step: int | None = None) -> tuple[str, str]:
-        """What is to be said of a step (the latest), and what would be tried against it, if anything."""
+    def judged(self, step: int | None = None) -> Said:
+        """What is to be said of a step (the latest)."""
         found = verdict(self.record, step)
         if found is None:
-            return WAITING, ""
-        return found.sentence, _suggested(self.now, tuple(found.change.items())) if found.change else ""
+            return WAITING, "", None
+        change = _suggested(self.now, tuple(found.change.items())) if found.change else ""
+        return found.sentence, change, found.rewind
 
     @property
     def now(self) -> "Experiment":
@@ -418,13 +424,17 @@ class Lockstep:
             self._make_room(instead % (len(self.runs) - 1))
 
     def attempt(self, index: int, step: int | None = None) -> None:
-        """Try what the verdict of a run at a step (its latest) suggests, in a fork where that can be done."""
+        """Try what the verdict of a run at a step (its latest) suggests, in a fork where that can be done.
+
+        What has diverged is forked before it did.
+        """
         run = self.runs[index]
         found = verdict(run.record, step)
         if not found or not found.change:
             raise ValueError("there is nothing to try: nothing is wrong here, or nothing is known to help")
         if found.change.keys() <= set(run.experiment.live()):
-            self.fork(index, run.record.last_step + 1 if step is None else step, found.change)
+            here = run.record.last_step + 1 if step is None else step
+            self.fork(index, here if found.rewind is None else found.rewind, found.change)
         else:
             self.add(run.experiment.replace(**found.change), instead=index)
 

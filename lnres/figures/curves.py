@@ -151,11 +151,13 @@ def _differences(runs: Sequence[Config], what: str, clock: str, *, thin: int, sc
             "x": {"ref": clock} | past, "y": y | past | {"over": "mean"},
         })  # fmt: skip
         words.append({
-            "text": {"real": y | interval}, "font": {"color": run.colour, "size": 13}, "name": f"{name} now",
-            "x": {"now": True}, "y": {"number": y | {"at": "frame", "over": "mean"}}, "yanchor": "bottom",
-            "visible": {"shown": run.index},
+            "text": {"real": y | interval, "of": name}, "font": {"color": run.colour, "size": 13},
+            "x": len(words) / len(others), "xref": "paper", "xanchor": "left",
+            "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4,
+            "name": f"{name} now", "visible": {"shown": run.index},
         })  # fmt: skip
     spec = _figure(runs, data, linear(), straight(0))
+    spec["layout"]["margin"] |= {"t": 28}  # the words stand above the curves, one beside the other
     notes = [f"{run.letter} and A differ in data or seeds: no pairs to compare" for run in apart]
     notes += ["nothing to subtract: add a configuration"] * (not others)
     spec["layout"]["annotations"] = words + [

@@ -15,8 +15,7 @@ Filling replaces these nodes of a spec; everything else is Plotly's own.
     ``thin`` keeps about so many rows and the last, ``grid`` what holds at so many evenly spaced steps.
     Two axes become a ``z``; of a row of bands, ``stack`` is the outline of one, which lies on those before
     it, below zero if it is negative: along its lower edge, and back along the upper one.
-``{"number": reference}``         the only number that the reference names, none if there is none.
-``{"real": reference}``           whether the interval of that mean excludes 0: "real" or "not shown".
+``{"real": reference, "of": a}``  whether the interval of that mean excludes 0: "a real" or "a not shown".
 ``{"say": key, "run": i}``        the steps or texts of a run's events.
 ``{"range": "y" | "z", ...}``     a robust range of what is visible, snapped outwards, with ``around`` inside;
                                   of logarithms only those ``above``; ``end`` picks one side, and with
@@ -229,12 +228,12 @@ def _until(parts: int, last: int) -> list[float]:
     return [0, math.ceil(last / unit) * unit]
 
 
-def _real(ref: dict, records: Sequence[Record], step: float) -> str:
+def _real(ref: dict, what: str, records: Sequence[Record], step: float) -> str:
     """What the interval of a mean at the step looked at says; nothing where there is none."""
     ends = _array(ref | {"at": "frame", "over": "interval"}, records, step)
     if not len(ends) or not np.isfinite(ends).all():
         return ""
-    return "real" if (ends > 0).all() or (ends < 0).all() else "not shown"
+    return f"{what} real" if (ends > 0).all() or (ends < 0).all() else f"{what} not shown"
 
 
 def fill(
@@ -265,11 +264,8 @@ def filled(
         match node:
             case {"ref": _, "run": _}:
                 return _array(node, records, now)
-            case {"number": ref}:
-                value = _array(ref, records, now)
-                return float(value[0]) if np.isfinite(value).any() else None
-            case {"real": ref}:
-                return _real(ref, records, now)
+            case {"real": ref, "of": what}:
+                return _real(ref, what, records, now)
             case {"say": key, "run": run}:
                 return [event[key] for event in records[run].events]
             case {"range": str()}:
