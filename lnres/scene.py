@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from lnres.experiment import DIALS, FIELDS, Experiment, read_changes, text
+from lnres.experiment import DIALS, FIELDS, Experiment
+from lnres.fields import read_changes, text
 
 LETTERS = "ABCD"
 MOST = len(LETTERS)

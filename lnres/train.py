@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lnres.data import Batches
-from lnres.experiment import DEVICES, MAX_PROBE, Experiment, read_changes, text
+from lnres.experiment import DEVICES, MAX_PROBE, Experiment
+from lnres.fields import read_changes, text
 from lnres.graph import First, Graph, prepare
 from lnres.layers import ACTIVATIONS, Still, Weights, generator
 from lnres.models import MODELS

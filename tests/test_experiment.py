@@ -11,16 +11,8 @@ from rows import fitting
 
 from lnres.blocks import PLACEMENTS
 from lnres.data import DATA, SCALERS, STREAMS
-from lnres.experiment import (
-    FIELDS,
-    LAST_BLOCK,
-    LAST_STEP,
-    MAX_FLOPS,
-    Experiment,
-    read_changes,
-    tell_blocks,
-    tell_changes,
-)
+from lnres.experiment import FIELDS, MAX_FLOPS, Experiment
+from lnres.fields import LAST_BLOCK, LAST_STEP, read_changes, tell_blocks, tell_changes
 from lnres.layers import ACTIVATIONS, INITS
 from lnres.models import MODELS
 from lnres.norms import NORMS

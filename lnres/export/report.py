@@ -8,8 +8,9 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from lnres.experiment import FIELDS, Experiment, text
+from lnres.experiment import FIELDS, Experiment
 from lnres.export.tables import experiment_of
+from lnres.fields import text
 from lnres.figures import FIGURES, THEMES, Config, fill
 from lnres.record import CLOCKS, Record
 from lnres.scene import LETTERS, Scene

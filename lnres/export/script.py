@@ -13,8 +13,9 @@ import jinja2
 
 from lnres.blocks import PLACEMENTS, ROAD, moves
 from lnres.data import DATA, SHIFTS
-from lnres.experiment import FIELDS, Experiment, read_blocks, read_changes
+from lnres.experiment import FIELDS, Experiment
 from lnres.export.parts import OWN, PARTS
+from lnres.fields import read_blocks, read_changes
 from lnres.layers import ACTIVATIONS, second_moment
 from lnres.models import MODELS
 from lnres.norms import NORMS

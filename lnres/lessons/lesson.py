@@ -11,7 +11,8 @@ import numpy as np
 from plotly.graph_objects import Figure
 
 from lnres.claims.judge import Cell
-from lnres.experiment import Experiment, text
+from lnres.experiment import Experiment
+from lnres.fields import text
 from lnres.reading import Reading
 from lnres.record import Record
 from lnres.registry import Registry

@@ -7,7 +7,8 @@ from math import inf
 import streamlit as st
 
 from lnres.engine.local import Seen
-from lnres.experiment import DIALS, FIELDS, Experiment, text
+from lnres.experiment import DIALS, FIELDS, Experiment
+from lnres.fields import text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
 from lnres.scene import CONTRASTS, LETTERS, MOST, Scene
