@@ -10,6 +10,7 @@ from lnres.claims import CLAIMS, results
 from lnres.engine import local
 from lnres.engine.store import Store
 from lnres.engine.worker import Worker
+from lnres.figures import fill
 from lnres.figures.cells import dots
 from lnres.ui import claims as page_of_claims
 
@@ -96,7 +97,7 @@ def test_a_chart_has_every_seed_and_the_mean(form, value, place):
         "lines": (0.01,),
     }
     row |= dict.fromkeys(("effect", "low", "high"), value)
-    seeds, interval, mean = dots([row], "x", form, "light").data
+    seeds, interval, mean = fill(dots([row], "x", form), []).data
     assert list(seeds.x) == [place] * 3
     assert list(interval.x) == [place] * 2
     assert list(mean.x) == [place]
@@ -104,6 +105,7 @@ def test_a_chart_has_every_seed_and_the_mean(form, value, place):
 
 def test_what_is_not_finite_is_named_but_not_drawn():
     row = {"name": "a", "effect": float("nan"), "low": 0, "high": 0, "values": [0], "seeds": [1], "lines": ()}
-    figure = dots([row], "x", "plain", "dark")
+    figure = fill(dots([row], "x", "plain"), [])
     assert not figure.data
-    assert figure.layout.yaxis.ticktext == ("a",)
+    (name,) = figure.layout.annotations
+    assert name.text.startswith("a")

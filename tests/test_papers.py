@@ -10,6 +10,7 @@ from test_pages import opened
 from lnres import __main__ as command
 from lnres.claims import EXPERIMENTS, depth, nets, place, results
 from lnres.claims.judge import Cell
+from lnres.figures import fill
 from lnres.figures.beside import ratios
 from lnres.papers import (
     DIFFERS,
@@ -139,7 +140,7 @@ def test_the_chart_crosses_what_lies_outside():
         | {"near": near}
         for n, m, near in (("a", 2.1, True), ("b", 3.0, False))
     ]
-    figure = ratios(rows, "light")
+    figure = fill(ratios(rows), [])
     assert [trace.marker.symbol for trace in figure.data if trace.mode == "markers"] == ["circle", "x"]
     assert [note.text for note in figure.layout.annotations] == ["P · a", "P · b"]
 

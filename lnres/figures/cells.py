@@ -3,9 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import plotly.graph_objects as go
-
-from lnres.figures.base import COLOURS, THEMES
+from lnres.figures.base import COLOURS
 
 WORDS = {
     "supported": (COLOURS[3], "circle"),
@@ -15,65 +13,73 @@ WORDS = {
     "": ("#8A94A0", "circle-open"),
 }
 """Colour and symbol of a cell's word; the last is of cells that are shown beside."""
-ROW = 34
+ROW = 40
+"""Pixels that a cell takes: its name, and below it its dots."""
 
 
 def ratios(rows: Sequence[Mapping]) -> dict:
     """A logarithmic axis: 1, 2, 5, 10 are named where two decades show all, else powers of ten alone."""
     seen = [value for row in rows for value in row["values"] if math.isfinite(value)]
-    return {"type": "log", "dtick": "D2" if max(seen) - min(seen) < math.log(100) else 1}
+    wide = max(seen) - min(seen) >= math.log(100)
+    return {"type": "log", "exponentformat": "power"} | ({} if wide else {"dtick": "D2"})
 
 
-def dots(rows: Sequence[Mapping], axis: str, form: str, theme: str) -> go.Figure:
+def dots(rows: Sequence[Mapping], axis: str, form: str) -> dict:
     """One row a cell: ``name``, ``word``, ``effect``, ``low``, ``high``, ``values`` by seed, ``lines``.
 
     ``form`` is "points" (numbers times 100), "factor" (logarithms, told as ratios) or "plain".
     """
     scale = {"points": lambda x: 100 * x, "factor": math.exp, "plain": lambda x: x}[form]
-    figure = go.Figure()
+    data, shapes, names = [], [], []
     for k, row in enumerate(rows):
-        colour, symbol = WORDS[row.get("word", "")]
+        word = row.get("word", "")
+        names.append({
+            "text": f"{row['name']}  <b>{word}</b>", "x": 0, "xref": "paper", "xanchor": "left",
+            "y": k, "yshift": 15, "font": {"size": 12},
+        })  # fmt: skip
         if not math.isfinite(row["effect"]):
             continue
+        colour, symbol = WORDS[word]
         many = len(row["values"])
-        spread = [0.22 * (i / max(many - 1, 1) - 0.5) for i in range(many)] if many > 1 else [0.0] * many
+        spread = [0.2 * (i / max(many - 1, 1) - 0.5) for i in range(many)] if many > 1 else [0.0] * many
         effect, low, high = (scale(row[key]) for key in ("effect", "low", "high"))
-        figure.add_scatter(
-            x=[scale(value) for value in row["values"]], y=[k + shift for shift in spread], mode="markers",
-            marker={"size": 5, "color": colour, "opacity": 0.45}, text=row["seeds"],
-            hovertemplate="seed %{text}: %{x:.4g}<extra></extra>",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[low, high], y=[k, k], mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip"
-        )
-        figure.add_scatter(
-            x=[effect], y=[k], mode="markers", marker={"size": 11, "color": colour, "symbol": symbol},
-            hovertemplate=f"mean %{{x:.4g}}, 95 % interval {low:.4g} to {high:.4g}<extra></extra>",
-        )  # fmt: skip
-        for line in row["lines"]:
-            figure.add_shape(
-                type="line",
-                x0=scale(line),
-                x1=scale(line),
-                y0=k - 0.4,
-                y1=k + 0.4,
-                line={"dash": "dot", "width": 1.5},
-            )
-    names = [
-        f"{row['name']}  <b>{row.get('word', '')}</b>" if row.get("word") else row["name"] for row in rows
-    ]
+        data += [
+            {
+                "type": "scatter", "mode": "markers", "x": [scale(value) for value in row["values"]],
+                "y": [k + shift for shift in spread], "text": row["seeds"],
+                "marker": {"size": 5, "color": colour, "opacity": 0.45},
+                "hovertemplate": "seed %{text}: %{x:.4g}<extra></extra>",
+            },
+            {
+                "type": "scatter", "mode": "lines", "x": [low, high], "y": [k, k], "hoverinfo": "skip",
+                "line": {"color": colour, "width": 3},
+            },
+            {
+                "type": "scatter", "mode": "markers", "x": [effect], "y": [k],
+                "marker": {"size": 11, "color": colour, "symbol": symbol},
+                "hovertemplate": f"mean %{{x:.4g}}, 95 % interval {low:.4g} to {high:.4g}<extra></extra>",
+            },
+        ]  # fmt: skip
+        shapes += [
+            {"type": "line", "x0": scale(line), "x1": scale(line), "y0": k - 0.2, "y1": k + 0.25,
+             "line": {"dash": "dot", "width": 1.5}}
+            for line in row["lines"]
+        ]  # fmt: skip
     neutral = {"points": 0.0, "factor": 1.0}.get(form)
     if neutral is not None:
-        figure.add_shape(
-            type="line", x0=neutral, x1=neutral, y0=0, y1=1, yref="paper", line={"dash": "solid"}
-        )
-    figure.update_layout(
-        template=THEMES[theme]["template"], showlegend=False, height=70 + ROW * len(rows),
-        margin={"l": 10, "r": 16, "t": 8, "b": 42}, hovermode="closest",
-        xaxis={"title": {"text": axis}} | (ratios(rows) if form == "factor" else {}),
-        yaxis={
-            "tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.5, -0.5],
-            "automargin": True, "showgrid": False, "fixedrange": True,
-        },
-    )  # fmt: skip
-    return figure
+        shapes.append({
+            "type": "line", "x0": neutral, "x1": neutral, "y0": 0, "y1": 1, "yref": "paper",
+            "layer": "below", "line": {"dash": "solid"},
+        })  # fmt: skip
+    layout = {
+        "showlegend": False, "hovermode": "closest", "dragmode": False, "shapes": shapes,
+        "annotations": names, "margin": {"l": 14, "r": 18, "t": 4, "b": 40},
+        "xaxis": {"title": {"text": axis}} | (ratios(rows) if form == "factor" else {}),
+        "yaxis": {"visible": False, "range": [len(rows) - 0.6, -0.8], "fixedrange": True},
+    }  # fmt: skip
+    return {"data": data, "layout": layout}
+
+
+def height(rows: Sequence) -> int:
+    """Pixels that a chart of so many rows takes as a panel, its title and its axis included."""
+    return 84 + ROW * len(rows)

@@ -7,7 +7,6 @@ from lnres.lessons.lesson import (
     MORE,
     NUMBER,
     OPEN,
-    Aside,
     Runs,
     handout,
     interval,
@@ -18,6 +17,6 @@ from lnres.lessons.lesson import (
 )
 
 __all__ = [
-    "FIRST", "LESSONS", "MORE", "NUMBER", "OPEN", "Aside", "Runs", "handout", "interval", "prose", "question",
+    "FIRST", "LESSONS", "MORE", "NUMBER", "OPEN", "Runs", "handout", "interval", "prose", "question",
     "said", "told",
 ]  # fmt: skip

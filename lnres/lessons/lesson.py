@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from plotly.graph_objects import Figure
 
 from lnres.claims.judge import Cell
 from lnres.experiment import Experiment
@@ -34,8 +33,6 @@ class Runs(list[Reading]):
 
 
 Measure = Callable[[Runs], np.ndarray]
-Aside = Callable[[str], Figure]
-"""A chart, once the theme is known."""
 
 
 def said(value: float, unit: str) -> str:
@@ -128,8 +125,10 @@ class Lesson:
     """How many it starts with."""
     at: int | None = None
     """The step that tells it all, where that is not the last."""
-    aside: Callable[[Runs], Aside] | None = None
-    """What is drawn below the answer of the runs that were just made."""
+    aside: Callable[[Runs], dict] | None = None
+    """The figure below the answer of the runs that were just made."""
+    shows: str = ""
+    """The title of that figure."""
 
     def experiments(self, done: int = 0) -> list[Experiment]:
         """What is trained: the first seeds, or more than those that are done."""

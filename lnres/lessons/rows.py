@@ -1,7 +1,6 @@
 """The lessons: what each asks, shows and measures."""
 
 import math
-from functools import partial
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from lnres.claims.judge import Cell
 from lnres.claims.robust import BEFORE, CONTRASTS
 from lnres.data import DATA
 from lnres.figures.asides import against, remembered, squares
-from lnres.lessons.lesson import LESSONS, MORE, Aside, Lesson, Measure, Option, Quantity, Runs, Sketch
+from lnres.lessons.lesson import LESSONS, MORE, Lesson, Measure, Option, Quantity, Runs, Sketch
 from lnres.reading import Reading
 
 # -------------------------------------------------------------------------------------------- measuring
@@ -99,23 +98,23 @@ def _lost(run: int) -> Measure:
     return minus(on_test(run, UP), on_test(run, CLEAN))
 
 
-def turned(runs: Runs) -> Aside:
+def turned(runs: Runs) -> dict:
     """Test accuracy at every contrast, from far less to far more than in training."""
     lines = {}
     for name, norm in zip(THREE.values(), NORMS_COMPARED, strict=True):
         cells = [Cell.of(name, runs.found[f"{norm} × {contrast:g}"]) for contrast in CONTRASTS]
         lines[name] = tuple([getattr(cell, end) for cell in cells] for end in ("effect", "low", "high"))
-    return partial(against, CONTRASTS, lines, f"contrast of the test digits, after {BEFORE} steps")
+    return against(CONTRASTS, lines, f"contrast of the test digits, after {BEFORE} steps")
 
 
-def recalled(runs: Runs) -> Aside:
+def recalled(runs: Runs) -> dict:
     """One unit's means in the last batches of the stream, and the one it remembers."""
     step = [int(at) for at in runs.found["step"]]
     means = (runs.found[name] for name in ("mean of the batch", "remembered mean"))
-    return partial(remembered, step, *means, [at // 4 % 10 for at in step])
+    return remembered(step, *means, [at // 4 % 10 for at in step])
 
 
-def owned(runs: Runs, rows: int = 12) -> Aside:
+def owned(runs: Runs, rows: int = 12) -> dict:
     """Some wines as rows: each number's share of its row's power, and the same scaled column by column."""
     x = np.asarray(DATA["wine_km"].make()[0])
     shares, low, high = x**2 / (x**2).sum(1, keepdims=True), x.min(0), x.max(0)
@@ -125,7 +124,7 @@ def owned(runs: Runs, rows: int = 12) -> Aside:
         f"along rows: nm has {np.floor(1000 * own) / 10:g} %": shares[some],
         "down columns": ((x - low) / (high - low))[some],
     }
-    return partial(squares, tables, ["km", "nm", *[""] * (x.shape[1] - 2)], "wine")
+    return squares(tables, ["km", "nm", *[""] * (x.shape[1] - 2)], "wine")
 
 
 ACCURACY = {"figure": "accuracy", "along": "step", "low": 0.0, "high": 1.0}
@@ -305,6 +304,7 @@ LESSONS.put(
         seeds=5,
         study="E21 turned",
         aside=turned,
+        shows="Test accuracy at every contrast",
         sketch=Sketch(end=DOWN, about="test accuracy of the one that suffers most", **ACCURACY),
         options=(
             Option("A, without a norm", {"none_ln": (-1, -ALIKE), "none_bn": (-1, -ALIKE)},
@@ -347,6 +347,7 @@ LESSONS.put(
         seeds=5,
         study="E23 unit",
         aside=recalled,
+        shows="One unit of A: its mean now, and the one it remembers",
         sketch=Sketch("online", "step", 600, 0.0, 1.0, "accuracy of A before learning, lately"),
         options=(
             Option("most often of all", {"gap": (ALIKE, 1)}, (0.1, 0.8, 0.9, 0.95, 0.97)),
@@ -377,6 +378,7 @@ LESSONS.put(
         panels=("accuracy", "loss"),
         seeds=8,
         aside=owned,
+        shows="Twelve wines: who owns the power of a row",
         sketch=Sketch(end=300, about="test accuracy of LayerNorm, B", **ACCURACY),
         options=(
             Option("fully: as good as scaled data", {"short": (-1, 0.05)}, (0.35, 0.9, 0.95, 0.97, 0.98)),

@@ -1,10 +1,11 @@
 """A board on a page: mounted once for its key, redrawn in place, asked as the hand moves."""
 
 import json
+from collections.abc import Sequence
 
 import streamlit as st
 
-from lnres.boards import BOARDS, Board
+from lnres.boards import BOARDS, Answer, Board, Panel
 from lnres.figures import THEMES
 from lnres.ui import server
 
@@ -32,6 +33,11 @@ def board(what: str | Board, key: str) -> dict:
     values = made.parse(st.query_params)
     _show(made, key, values, 0, live=f"{server.base()}/lnres/board/{what}")
     return values
+
+
+def pictures(panels: Sequence[Panel], key: str) -> None:
+    """Show panels that nothing is asked about; with the same key others are drawn in their place."""
+    _show(Board((), lambda values: Answer(panels)), key, {}, 0)
 
 
 @st.fragment

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
+from lnres.boards import Panel
 from lnres.claims import CLAIMS, EXPERIMENTS, results
-from lnres.claims.claim import SOURCES, TOPICS, Claim
+from lnres.claims.claim import SOURCES, TOPICS, Claim, Unit
 from lnres.claims.judge import NOT_SETTLED, VERDICTS, Cell
-from lnres.figures.cells import dots
+from lnres.figures.cells import dots, height
+from lnres.ui.board import pictures
 from lnres.ui.controls import literal
 from lnres.ui.session import study
 
@@ -131,7 +133,7 @@ def detail(claim: Claim) -> None:
     told = results.committed().get(claim.id)
     st.markdown(f"#### {literal(claim.sentence)}")
     if told and told["cells"]:
-        shown(claim, told)
+        shown(claim, told, "claims-chart")
     elif claim.runs:
         st.info("Not run yet: no verdict is given before the experiment has been made.")
     else:
@@ -176,9 +178,18 @@ def wanted(claim: Claim, cell: Cell) -> str:
     return f": about {seeds:,} seeds" if seeds <= MANY else f": over {MANY:,} seeds"
 
 
-def shown(claim: Claim, row: Mapping) -> None:
+def chart(claim: Claim, unit: Unit, cells: list[Mapping]) -> Panel:
+    """The cells that are told in one unit."""
+    said = "; ".join(f"{c['name']} {unit.say(c['effect'])} {c.get('word', '')}".strip() for c in cells)
+    figure = dots(cells, unit.axis, unit.form)
+    return Panel(
+        f"{claim.id} {unit.axis}", "Every seed", f"{claim.sentence} {said}.", figure, wide=2,
+        height=height(cells),
+    )  # fmt: skip
+
+
+def shown(claim: Claim, row: Mapping, key: str) -> None:
     """A verdict's chart: every seed a dot; below it the numbers."""
-    theme = "dark" if st.context.theme.type == "dark" else "light"
     seeds = row["seeds"]
     units = claim.units
     cells = [
@@ -192,14 +203,10 @@ def shown(claim: Claim, row: Mapping) -> None:
         f"{badge(row['verdict'])} &nbsp; {VERDICTS[row['verdict']]} &nbsp; "
         f":gray[seeds {seeds[0]} to {seeds[-1]}, {row['date']}, torch {literal(row['versions']['torch'])}]"
     )
-    for unit in dict.fromkeys(units.values()):
-        of_unit = [cell for cell in cells if units[cell["name"]] is unit]
-        if any(cell["n"] > 1 for cell in of_unit):
-            figure = dots(of_unit, unit.axis, unit.form, theme)
-            st.plotly_chart(
-                figure, theme=None, key=f"{claim.id}-{unit.axis}-{seeds[0]}", config={"displayModeBar": False}
-            )
-    if any(cell["n"] > 1 for cell in cells):
+    told_in = {unit: [c for c in cells if units[c["name"]] is unit] for unit in units.values()}
+    panels = [chart(claim, unit, there) for unit, there in told_in.items() if any(c["n"] > 1 for c in there)]
+    if panels:
+        pictures(panels, key)
         st.caption(
             "Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for. LN is "
             "LayerNorm, BN BatchNorm, none a network without a norm; pt is a percentage point."
@@ -244,7 +251,8 @@ def again(claim: Claim) -> None:
         st.warning(literal(own.notice))
     elif mine:
         st.markdown(f"**Run again, here and now, with seeds from {own.first} on:**")
-        shown(claim, results.row_of(claim, [own.results[name] for name in claim.experiments]))
+        found = results.row_of(claim, [own.results[name] for name in claim.experiments])
+        shown(claim, found, "claims-own-chart")
     kept = (results.load(name, results.folder_of(results.COMMITTED)) for name in claim.experiments)
     minutes = sum(result["seconds"] for result in kept if result) / 60
     st.button(

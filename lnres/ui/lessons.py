@@ -5,11 +5,13 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from lnres.boards import Panel
 from lnres.engine.local import Lockstep
 from lnres.engine.study import Study
-from lnres.lessons import FIRST, LESSONS, MORE, OPEN, Aside, Runs, handout, interval, question, told
+from lnres.lessons import FIRST, LESSONS, MORE, OPEN, Runs, handout, interval, question, told
 from lnres.scene import Scene
 from lnres.ui import server
+from lnres.ui.board import pictures
 from lnres.ui.session import study
 
 LOADER = """
@@ -20,6 +22,8 @@ export default async ({ parentElement, data, setTriggerValue }) => {
 """
 _mount = st.components.v2.component("lnres.lessons", js=LOADER, isolate_styles=False)
 HANDOUTS = {"class": "A class of 45 minutes", "worksheet": "Worksheet"}
+ASIDE = 330
+"""Pixels of the figure below an answer."""
 POLL = 0.4
 """Seconds between two looks whether the runs are over."""
 
@@ -37,8 +41,8 @@ class Attempt:
     """Whether the runs that are shown still have to be measured."""
     played: bool = False
     """Whether they were set going."""
-    aside: Aside | None = None
-    """What the last runs are drawn as, below the answer."""
+    aside: dict | None = None
+    """The figure of the last runs, below the answer."""
 
     @property
     def done(self) -> int:
@@ -187,9 +191,8 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
         )
     st.markdown(told(name, "answer", attempt.seen))
     if attempt.aside:
-        theme = "dark" if st.context.theme.type == "dark" else "light"
-        drawn = attempt.aside(theme)
-        st.plotly_chart(drawn, theme=None, key=f"aside-{name}", config={"displayModeBar": False})
+        about = f"{lesson.shows}, as just measured."
+        pictures([Panel(name, lesson.shows, about, attempt.aside, height=ASIDE)], "aside")
     with st.container(horizontal=True):
         st.button(f"{MORE} more seeds", on_click=_more, args=(runs, name, attempt), disabled=attempt.awaited)
         names = list(LESSONS)

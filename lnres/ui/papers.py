@@ -4,8 +4,10 @@ from collections import Counter
 
 import streamlit as st
 
-from lnres.figures.beside import ratios
+from lnres.boards import Panel
+from lnres.figures.beside import ROW, ratios
 from lnres.papers import NOT_RUN, PAPERS, STATUSES, Paper, Point, committed, points_of
+from lnres.ui.board import pictures
 from lnres.ui.controls import literal
 
 COLOURS = {
@@ -23,7 +25,6 @@ def status(name: str) -> str:
 
 def chart() -> None:
     """All numbers in one chart."""
-    theme = "dark" if st.context.theme.type == "dark" else "light"
     rows = [
         vars(point)
         | {"paper": PAPERS[name].make.paper, "tolerance": PAPERS[name].make.tolerance}
@@ -33,7 +34,10 @@ def chart() -> None:
         for point in points_of(committed()[name])
         if point.published is not None
     ]
-    st.plotly_chart(ratios(rows, theme), theme=None, key="papers-ratios", config={"displayModeBar": False})
+    inside = sum(row["near"] for row in rows)
+    alt = f"{len(rows)} numbers over what was printed; {inside} lie within their tolerance."
+    panel = Panel("papers", "All numbers", alt, ratios(rows), height=84 + ROW * len(rows))
+    pictures([panel], "papers-chart")
     st.caption(
         "What was printed, or follows from what was printed, is 1. Grey bars are tolerances, lines 95 % "
         "intervals over networks; a cross lies outside."
