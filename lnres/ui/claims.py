@@ -15,6 +15,7 @@ from lnres.claims.judge import NOT_SETTLED, VERDICTS, Cell
 from lnres.figures.cells import dots, height
 from lnres.ui.board import pictures
 from lnres.ui.controls import literal
+from lnres.ui.part import part
 from lnres.ui.session import study
 
 NOT_RUN = "not run yet"
@@ -24,20 +25,17 @@ COLOURS = {
 }  # fmt: skip
 FRESH = 200
 """Seeds of the first run on this page; every further one starts a hundred higher."""
+OPPOSED = "Sentences that cannot both be right, or that one article holds against another."
+NONE = "No sentence is of this kind: choose fewer filters."
 MANY = 1000
 """Seeds beyond which it does not matter how many more it would take."""
 
 STYLE = """<style>
 .cells { width: 100%; font-size: 0.85rem }
 .cells td, .cells th { padding: 0.15rem 0.6rem 0.15rem 0; text-align: left }
-.st-key-claims-list button { padding: 0.25rem 0.5rem }
-.st-key-claims-list button > div, .st-key-claims-list button span { justify-content: flex-start }
-.st-key-claims-list button { justify-content: flex-start; text-align: left }
 .st-key-claims-verdict [role=toolbar] { flex-wrap: wrap }
 @media (max-width: 640px) {
   .st-key-claims-verdict { display: none }
-  .st-key-claims-list { max-height: 34vh }
-  div:has(> .st-key-claims-list) { height: auto !important; flex: none !important }
 }
 </style>"""
 
@@ -89,13 +87,12 @@ def choose(name: str) -> None:
     st.query_params["claim"] = name
 
 
-def row(name: str, place: str, opened: str) -> None:
-    """One sentence and its verdict; a click opens it."""
-    st.button(
-        f"**{name}** &nbsp;{literal(CLAIMS[name].make.sentence)} &nbsp;{badge(verdict(name))}",
-        key=f"{place}-{name}", type="secondary" if name == opened else "tertiary", width="stretch",
-        on_click=choose, args=(name,),
-    )  # fmt: skip
+def listed(names: Iterable[str]) -> list[dict]:
+    """Sentences and verdicts as the list shows them."""
+    rows = ((name, CLAIMS[name].make.sentence, verdict(name)) for name in names)
+    return [
+        {"id": name, "sentence": said, "verdict": word, "colour": COLOURS[word]} for name, said, word in rows
+    ]
 
 
 def browser() -> None:
@@ -107,22 +104,17 @@ def browser() -> None:
             "Show", ["all", "contradictions"], default="all", required=True, key="claims-view",
             label_visibility="collapsed", width="stretch",
         )  # fmt: skip
-        names = filters() if view == "all" else [name for pair in pairs() for name in pair]
+        groups, note = ([filters()], "") if view == "all" else (pairs(), OPPOSED)
+        names = [name for group in groups for name in group]
         asked = st.query_params.get("claim", "")
         charted = (name for name in names if results.committed().get(name, {}).get("cells"))
         opened = asked if asked in CLAIMS else next(charted, next(iter(names), ""))
-        with st.container(height=600, key="claims-list", gap="xxsmall"):
-            if view == "all":
-                for name in names:
-                    row(name, "all", opened)
-            else:
-                st.caption("Sentences that cannot both be right, or that one article holds against another.")
-                for pair in pairs():
-                    with st.container(border=True, gap="xxsmall"):
-                        for name in pair:
-                            row(name, "".join(pair), opened)
-            if not names:
-                st.caption("No sentence is of this kind: choose fewer filters.")
+        data = {
+            "groups": [listed(group) for group in groups],
+            "chosen": opened,
+            "note": note if names else NONE,
+        }
+        part("claims", "claims-list", data, claim=lambda: choose(st.session_state["claims-list"].claim))
     with right:
         if opened:
             detail(CLAIMS[opened].make)

@@ -12,15 +12,9 @@ from lnres.lessons import FIRST, LESSONS, MORE, OPEN, Runs, handout, interval, q
 from lnres.scene import Scene
 from lnres.ui import server
 from lnres.ui.board import pictures
+from lnres.ui.part import part
 from lnres.ui.session import study
 
-LOADER = """
-export default async ({ parentElement, data, setTriggerValue }) => {
-  const lessons = await import(new URL(data.code, location.origin).href);
-  return lessons.mount(parentElement, data, setTriggerValue);
-};
-"""
-_mount = st.components.v2.component("lnres.lessons", js=LOADER, isolate_styles=False)
 HANDOUTS = {"class": "A class of 45 minutes", "worksheet": "Worksheet"}
 ASIDE = 330
 """Pixels of the figure below an answer."""
@@ -50,12 +44,6 @@ class Attempt:
         return len(next(iter(self.seen.values()), []))
 
 
-def _part(part: str, key: str, data: dict, **events):
-    files = {"code": "lessons.js", "style": "lessons.css"}
-    data |= {name: server.address(file) for name, file in files.items()}
-    return _mount(key=key, data=data | {"part": part}, **{f"on_{k}_change": v for k, v in events.items()})
-
-
 def attempts() -> dict[str, Attempt]:
     """The lessons that this visitor has guessed in."""
     return st.session_state.setdefault("lessons", {})
@@ -76,15 +64,15 @@ def chosen() -> str:
         outcome = {"lesson": name, "guess": attempt.guess, "answer": answer}
     rows = [{"name": n, "title": LESSONS[n].label, "about": LESSONS[n].about} for n in LESSONS]
     papers = [{"name": n, "title": title} for n, title in HANDOUTS.items()]
-    data = {"lessons": rows, "handouts": papers, "chosen": name, "outcome": outcome}
-    _part("course", "course", data, lesson=lambda: _open(st.session_state.course.lesson))
+    data = {"lessons": rows, "handouts": papers, "chosen": name, "outcome": outcome, "part": "course"}
+    part("lessons", "course", data, lesson=lambda: _open(st.session_state.course.lesson))
     st.query_params["lesson"] = name
     return name
 
 
 def teach(name: str) -> None:
     """A page to print."""
-    _part("print", "print", {"label": "Print this page"})
+    part("lessons", "print", {"part": "print", "label": "Print this page"})
     st.markdown(handout(name))
 
 
@@ -128,13 +116,13 @@ def ask(name: str) -> None:
         sketch = {key: getattr(lesson.sketch, key) for key in ("about", "along", "low", "high", "log", "end")}
         for shown, option in zip(options, lesson.options, strict=True):
             shown |= lesson.sketch.curve(option.drawn)
-    data = {"lesson": name, "sketch": sketch, "options": options}
+    data = {"lesson": name, "sketch": sketch, "options": options, "part": "ask"}
 
     def guess() -> None:
         made = st.session_state[f"ask/{name}"].guess
         attempts()[name] = Attempt(int(made["option"]), [float(y) for y in made["curve"]])
 
-    _part("ask", f"ask/{name}", data, guess=guess)
+    part("lessons", f"ask/{name}", data, guess=guess)
 
 
 @st.fragment(run_every=POLL)
