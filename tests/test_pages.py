@@ -90,15 +90,14 @@ def test_every_page_has_runs_of_its_own():
     assert tokens("other", "lab") == [other, lab]
 
 
-@pytest.mark.parametrize("name", SCENES)
-def test_every_question_opens(name):
+def test_every_question_opens():
     page = opened()
-    page.selectbox(key="chosen").set_value(name).run()
-    assert not page.exception
-    assert not page.warning
-    assert Scene.read(dict(pair.split("=") for pair in SCENES[name].make.split("&")))[0].experiments == shown(
-        page
-    )
+    for name in SCENES:
+        page.selectbox(key="chosen").set_value(name).run()
+        assert not page.exception
+        assert not page.warning
+        asked = dict(pair.split("=") for pair in SCENES[name].make.split("&"))
+        assert Scene.read(asked)[0].experiments == shown(page)
 
 
 def test_one_thing_is_changed_and_the_first_network_goes_on():
@@ -317,12 +316,13 @@ def test_a_record_is_shown_at_its_end_and_goes_on_when_played():
 
 
 @pytest.mark.parametrize("name", ["own.csv", "lnres.json", "lnres-A.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"\0\xff", b"a,b\n1,2\n", b"{}", b"[" * 9999], ids=repr)
-def test_a_damaged_file_gets_a_sentence_and_the_runs_go_on(name, content):
+def test_a_damaged_file_gets_a_sentence_and_the_runs_go_on(name):
     page = beside("bring")
     ids = [run.id for run in runs().runs]
-    page = brought(page, name, content)
-    if (name, content) != ("lnres.json", b"{}"):  # which is the default
+    for content in (b"", b"\0\xff", b"a,b\n1,2\n", b"{}", b"[" * 9999):
+        if (name, content) == ("lnres.json", b"{}"):  # which is the default
+            continue
+        page = brought(page, name, content)
         (said,) = [box.value for box in page.warning]
         assert said.replace("\\", "").startswith(f"{name}: ")
         assert [run.id for run in runs().runs] == ids
