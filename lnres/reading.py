@@ -121,7 +121,9 @@ class Reading:
         return self.record[name][: self.steps, self.member]
 
     def probed(self, name: str) -> np.ndarray:
-        """The last row of what is probed, (L or L+1, S)."""
+        """The last row of what is probed, (L or L+1, S); NaN where it never was, as units behind gates."""
+        if name not in self.record:
+            return np.full_like(self.probed("update_ratio"), np.nan)
         return self.record[name][self.counts["probe_step"] - 1][:, self.member]
 
     @property

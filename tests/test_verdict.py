@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lnres.experiment import FIELDS, Experiment
+from lnres.models import MODELS
 from lnres.reading import Reading, bounded, mean_log, times
 from lnres.record import CLOCK_OF, Record
 from lnres.train import Run
@@ -83,6 +84,20 @@ def test_nets_whose_trouble_is_known(kind, record_of):
     assert sentence(record) == said.sentence
     assert len(said.sentence) < 125
     assert "nan" not in said.sentence
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_networks_of_every_model_are_judged(model, activation):
+    """Also where no activation can be looked at: gates have two."""
+    e = Experiment(model=model, activation=activation, depth=2, width=8, batch=8, seeds=SEEDS, lr=0.01)
+    run, record = Run(e), Record({"experiment": e.link()})
+    for _ in range(4):
+        record.extend(*next(run))
+    for step in (0, 3):
+        for said in verdicts(record, step):
+            assert said.seeds[1] == SEEDS
+            assert "nan" not in f"{said.sentence} {[number.value for number in said.numbers]}"
 
 
 @pytest.mark.slow
