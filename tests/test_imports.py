@@ -68,3 +68,14 @@ print({"sklearn", "torch._dynamo"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_plotly_never_meets_half_a_pandas():
+    """It looks for one among the loaded modules, where another thread may have only begun to load it."""
+    code = """
+import sys
+import lnres.boards.base
+print("pandas" in sys.modules, "streamlit" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pandas  # noqa: F401  plotly takes one that another thread is still importing for whole
 from plotly.utils import PlotlyJSONEncoder
 
 from lnres.registry import Registry

@@ -244,6 +244,8 @@ def fill(
     theme: str = "light",
 ) -> go.Figure:
     """The figure of a spec at a step (``None``: the latest), of all configurations or those shown."""
+    import pandas  # noqa: F401  plotly takes one that another thread is still importing for whole
+
     figure = filled(spec, records, step, shown, theme)
     return go.Figure(figure["data"], {"template": THEMES[theme]["template"]} | figure["layout"])
 
