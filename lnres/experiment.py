@@ -328,7 +328,7 @@ class Experiment:
 
     def replace(self, **changes) -> "Experiment":
         """The same experiment but for ``changes``, checked."""
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **changes) if changes else self
 
     def at(self, step: float) -> "Experiment":
         """The values that hold in a step, without the changes that led to them or come later."""

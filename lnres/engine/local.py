@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and worker
 
 UNWATCHED = 3.0
 """Seconds without a viewer after which a group holds still; it goes on with the next one."""
-READING = 0.4
-"""Seconds for which a sentence stands."""
+READING = 1.0
+"""Seconds for which a sentence stands; the page has another read aloud every other second."""
 MEASURE_PATIENCE = 30.0
 """Seconds after which whoever waits for a measure is told that there is none."""
 MOST_TABLES = 8
