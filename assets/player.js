@@ -611,12 +611,18 @@ class Player {
     this.writing = setTimeout(() => {
       history.replaceState(history.state, "", this.here);
       this.searched = location.search;
+      const said = Object.entries(this.view).filter(([, word]) => word !== null);
+      this.tell("view", Object.fromEntries(said.map(([name, word]) => [name, String(word)])));
     }, 300);
   }
 
+  /** What is shown, in words of an address. */
+  get view() {
+    return { panels: this.chosen?.join("-") ?? null, big: this.big?.figure ?? null, at: this.at ?? this.awaiting };
+  }
+
   get here() {
-    const panels = this.chosen?.join("-") ?? null;
-    return address({ panels, big: this.big?.figure ?? null, at: this.at ?? this.awaiting });
+    return address(this.view);
   }
 
   async copy() {

@@ -18,7 +18,7 @@ try:
     with st.sidebar:
         scene = controls()
     runs.become(scene.experiments, now)
-    settle(runs.runs)
+    settle(runs)
     st.markdown(f"**Which of these networks learns?** &nbsp; {badge(scene)}")
 except ValueError as error:
     st.warning(literal(str(error)))

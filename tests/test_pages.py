@@ -271,6 +271,8 @@ def test_everything_can_be_taken_along():
                      "lnres-A.safetensors", "lnres-B.safetensors"}  # fmt: skip
     link = page.code[0].value
     assert Scene.parse(link).experiments == [run.experiment for run in runs().runs]
+    runs().view = {"panels": "loss-dead", "at": "2"}
+    assert page.run().code[0].value == f"{link}&panels=loss-dead&at=2"
 
 
 def test_the_code_for_phones_holds_the_link():

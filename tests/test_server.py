@@ -194,6 +194,10 @@ DAMAGED = {
     '{"do": "attempt", "value": {"run": 0}}': "value must have run, step",
     '{"do": "attempt", "value": {"run": 0, "step": 0}}': "there is nothing to try",
     '{"do": "judge", "value": "now"}': "a step",
+    '{"do": "view", "value": ["loss"]}': "panels, big or at",
+    '{"do": "view", "value": {"at": 1}}': "panels, big or at",
+    '{"do": "view", "value": {"panels": "loss-nrom"}}': "panels, big or at",
+    '{"do": "view", "value": {"norm": "none"}}': "panels, big or at",
     b"\x00\xff": "JSON",
 }
 
@@ -397,6 +401,14 @@ def test_a_fork_is_asked_for_at_a_step(talk, lockstep, orders):
     _, told = asked(talk)
     assert (told["version"], len(told["runs"])) == (2, 3)
     assert orders[-1] == ("fork", lockstep.key, 1, lockstep.runs[2].id, 0, {"lr": 0.01})
+
+
+def test_what_is_shown_is_remembered_for_the_link(talk, lockstep):
+    talk.send(
+        json.dumps({"do": "view", "value": (view := {"panels": "loss-dead", "big": "dead", "at": "7"})})
+    )
+    asked(talk)
+    assert lockstep.view == view
 
 
 def test_the_past_is_judged_when_asked(talk, lockstep):

@@ -6,15 +6,15 @@ from math import inf
 
 import streamlit as st
 
-from lnres.engine.local import Seen
+from lnres.engine.local import Lockstep
 from lnres.experiment import DIALS, FIELDS, Experiment
 from lnres.fields import text
 from lnres.figures import COLOURS
 from lnres.registry import Registry
 from lnres.scene import CONTRASTS, LETTERS, MOST, Scene
 from lnres.ui.explain import explain
+from lnres.ui.server import VIEW
 
-VIEW = "panels", "big", "at"  # what an address says of the view: it is the player's own
 SETTINGS = [name for name in FIELDS if name != "changes"]  # changes are made by hand, while a run goes on
 FRONT = "depth", "width", "lr", "batch"
 
@@ -210,17 +210,19 @@ def follow(now: list[Experiment]) -> None:
         _start(Scene(now, apart), st.session_state.wrong)
 
 
-def spoken(runs: Sequence[Seen]) -> dict[str, str]:
+def spoken(runs: Lockstep) -> dict[str, str]:
     """The address that trains the same again and shows the same."""
-    view = {name: value for name, value in st.query_params.items() if name in VIEW}
-    return Scene([run.told for run in runs]).query() | view
+    view = runs.view  # Streamlit's own idea of the address is from before a hand changed the view
+    if view is None:
+        view = {name: value for name, value in st.query_params.items() if name in VIEW}
+    return Scene([run.told for run in runs.runs]).query() | view
 
 
-def settle(runs: Sequence[Seen]) -> None:
+def settle(runs: Lockstep) -> None:
     """Write into the address what is trained, unless it says so already, and remember it."""
-    st.session_state.now = [run.now for run in runs]
+    st.session_state.now = [run.now for run in runs.runs]
     asked, wrong = _asked()
-    if wrong or asked.experiments != [run.told for run in runs]:
+    if wrong or asked.experiments != [run.told for run in runs.runs]:
         st.query_params.from_dict(spoken(runs))
 
 

@@ -29,7 +29,7 @@ def take(lockstep: Lockstep) -> None:
         return
     runs = lockstep.runs
     with page:
-        link = f"{st.context.url}?{urlencode(spoken(runs), safe='~')}"
+        link = f"{st.context.url}?{urlencode(spoken(lockstep), safe='~')}"
         st.caption("This address trains the same again, and shows the same.")
         st.code(link, None, wrap_lines=True)
         st.image(qr(link), width=180)

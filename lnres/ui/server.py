@@ -5,6 +5,7 @@ import gc
 import gzip
 import importlib
 import json
+import re
 import threading
 import time
 from collections.abc import Coroutine
@@ -278,6 +279,18 @@ def _attempt(lockstep, value) -> None:
     lockstep.attempt(*_spot(lockstep, value))
 
 
+_SHOWN = "|".join(FIGURES)
+VIEW = {"panels": rf"({_SHOWN})(-({_SHOWN}))*", "big": _SHOWN, "at": r"\d{1,9}"}
+"""What an address says of what is shown: that is the player's own."""
+
+
+def _view(lockstep, value) -> None:
+    words = value.items() if isinstance(value, dict) else [("", "")]
+    if not all(name in VIEW and isinstance(w, str) and re.fullmatch(VIEW[name], w) for name, w in words):
+        raise ValueError("value must have panels, big or at as an address does, such as {'at': '120'}")
+    lockstep.view = value
+
+
 def _judge(lockstep, value) -> dict:
     """What is to be said of a step of the past."""
     if type(value) is not int:
@@ -295,6 +308,7 @@ COMMANDS = {
     "change": _change,
     "attempt": _attempt,
     "judge": _judge,
+    "view": _view,
     "wake": lambda lockstep, _: lockstep.wake(),
 }
 
