@@ -256,9 +256,7 @@ class Lockstep:
         self.panels: Sequence[str] = ()  # figures to show at first, instead of the usual ones
         self.drawn: dict[str, list[dict]] = {}  # traces to lay over figures
         self.at: int | None = None  # the step to look at first, None for the latest
-        self.view: dict[str, str] | None = (
-            None  # in words of an address, once a hand has changed what is shown
-        )
+        self.view: dict[str, str] | None = None  # what a hand chose to see, in words of an address
         self.watched, self.held = time.monotonic(), False
         self.process = engine.place()
         self.tables: set[str] = set()  # brought or trained on, and needed for as long as the viewer stays
