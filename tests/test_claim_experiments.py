@@ -10,7 +10,7 @@ from lnres.claims import EXPERIMENTS
 from lnres.claims.batches import steps_to
 from lnres.claims.bench import plain, residual, train
 from lnres.claims.depth import PATHS, path_energy
-from lnres.claims.nets import covered, ring
+from lnres.claims.nets import covered, over_time, ring
 from lnres.claims.robust import drift, when_shifted
 from lnres.claims.scaling import Outlier, network
 from lnres.claims.shift import Shift, Uphill
@@ -107,3 +107,10 @@ def test_a_residual_network_of_every_scheme_trains():
     for scheme in ("bare", "scaled", "ReZero", "pre-LN", "pre-BN", "post-LN", "DeepNorm"):
         trial = finished(train(residual(scheme, depth=3, steps=5, **SMALL)))
         assert np.isfinite(trial.loss).all()
+
+
+def test_epsilon_is_why_layernorm_lets_gradients_explode_over_blank_pixels():
+    e = plain(model="lstm", depth=1, scaler="unit", view="pixels", width=8, batch=8, seeds=2, norm="layer")
+    small, large = (over_time(Run(e.replace(eps=eps))) for eps in (1e-5, 0.1))
+    assert min(small) > 1e3
+    assert max(large) < 10

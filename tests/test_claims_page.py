@@ -106,7 +106,7 @@ def test_a_chart_has_every_seed_and_the_mean(form, value, place):
         "name": "a",
         "word": "supported",
         "values": [value] * 3,
-        "seeds": [100, 101, 102],
+        "each": ["seed 100"] * 3,
         "lines": (0.01,),
     }
     row |= dict.fromkeys(("effect", "low", "high"), value)
@@ -117,7 +117,15 @@ def test_a_chart_has_every_seed_and_the_mean(form, value, place):
 
 
 def test_what_is_not_finite_is_named_but_not_drawn():
-    row = {"name": "a", "effect": float("nan"), "low": 0, "high": 0, "values": [0], "seeds": [1], "lines": ()}
+    row = {
+        "name": "a",
+        "effect": float("nan"),
+        "low": 0,
+        "high": 0,
+        "values": [0],
+        "each": ["seed 1"],
+        "lines": (),
+    }
     figure = fill(dots([row], "x", "plain"), [])
     assert not figure.data
     (name,) = figure.layout.annotations

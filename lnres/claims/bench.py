@@ -40,6 +40,8 @@ class Found:
 
     values: dict[str, list[float]] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
+    seeds: int = 0
+    """How many seeds made them, where that is not as many as the longest has values."""
 
     def put(self, name: str, values) -> None:
         """Keep one value a seed (or a single one) under a name."""

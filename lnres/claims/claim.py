@@ -51,6 +51,11 @@ FACTOR = Unit("ratio (1: no difference)", lambda x: f"× {np.exp(x):.3g}", "fact
 NUMBER = Unit("value", lambda x: f"{x:.3g}")
 
 
+def decades(axis: str) -> Unit:
+    """Of logarithms of values that lie decades apart."""
+    return Unit(axis, lambda x: f"{np.exp(x):.2g}", "factor")
+
+
 @dataclass(frozen=True)
 class Ask:
     """One cell of a claim: what it measures, in what unit, and what it has to show; None: shown beside."""

@@ -72,7 +72,7 @@ def run(name: str, first: int, tick: Callable[[str], None] = lambda said: None) 
 
 def packed(name: str, found, first: int, ticks: int, seconds: float) -> dict:
     """What a finished experiment leaves: values, notes, seeds, steps, CPU seconds, date and versions."""
-    seeds = max(map(len, found.values.values()))
+    seeds = found.seeds or max(map(len, found.values.values()))
     return {
         "id": name,
         "values": {key: [plain(v) for v in values] for key, values in found.values.items()},

@@ -7,9 +7,9 @@ from lnres.claims.claim import (
     NUMBER,
     SHARE,
     Ask,
-    beside,
     best,
     claim,
+    decades,
     log_of,
     minus,
     of,
@@ -40,16 +40,20 @@ from lnres.claims.speed import WIDTHS
 
 # ------------------------------------------------------------------------------------------- architectures
 
+OVER_TIME = decades("gradient at the first time step over that at the last")
+CONDITION = decades("condition number of the inputs")
 WALKS = [(cell, T) for cell in CELLS for T in SEQUENCES]
 claim(
     "K40", "S0 S2 S3", "nets", "LayerNorm stabilizes RNNs and LSTMs and prevents vanishing gradients there.",
-    "Ba et al. 2016: very effective on the dynamics of hidden states.",
+    "Ba et al. 2016: very effective on the dynamics of hidden states. But where a state hardly varies, as "
+    "before the first ink of a digit read pixel by pixel, LayerNorm multiplies gradients by up to 1/√ε a "
+    "step: at init they explode over time, and do not with a large ε.",
     "LN − none a point or more for both cells, 8, 16 and 64 time steps, on the joint sum and on its parts.",
     *[Ask(f"{c}, {T} steps, {form}", points(f"{c} T={T} {form}", f"{c} T={T} none"), Above(POINT))
       for c, T in WALKS for form in ("LN", "LN apart")],
-    *[Ask(f"gradient over time at init, {c}, {T} steps, {form}",
-    of(f"{c} T={T} {form} gradient over time at init"),
-          None, NUMBER) for c, T in WALKS for form in ("none", "LN")],
+    *[Ask(f"at init: {c}, {T} steps, {form}",
+          log_of(f"{c} T={T} {form} gradient over time at init"), None, OVER_TIME)
+      for c, T in WALKS for form in ("none", "LN")],
     experiments="E17",
 )  # fmt: skip
 claim(
@@ -195,7 +199,8 @@ claim(
     *[Ask(f"{name} over z", times(f"{name} none sgd final loss",
     "z none sgd final loss"), Above(TENTH), FACTOR)
       for name in ("raw", "km/nm")],
-    *beside("raw condition number", "z condition number", "km/nm condition number"), experiments="E25",
+    *[Ask(name, log_of(f"{name} condition number"), None, CONDITION) for name in ("raw", "z", "km/nm")],
+    experiments="E25",
 )  # fmt: skip
 claim(
     "K57", "S2", "data",
@@ -260,10 +265,8 @@ claim(
 
 def cheap(words: Words) -> str:
     """Refuted where the ratio falls with width and ends small; supported where it rises and ends large."""
-    falls, small = words.values()
-    if falls == small == SUPPORTED:
-        return REFUTED
-    return SUPPORTED if falls == small == REFUTED else NOT_SETTLED
+    rises, large = words.values()
+    return rises if rises == large else NOT_SETTLED
 
 
 claim(
@@ -271,8 +274,8 @@ claim(
     "It costs O(d) beside O(d²); RMSNorm is 7 to 64 % faster (Zhang and Sennrich 2019).",
     "Time of a step over that without norm, on this machine's CPU: refuted if it falls from width 64 to "
     "1024 and is below 1.1 there. A GPU is not measured.",
-    Ask("width 1024 over width 64", times("layer time w=1024", "layer time w=64"), Below(), FACTOR),
-    Ask("ratio at width 1024", log_of("layer time w=1024"), Whole(TENTH), FACTOR),
+    Ask("width 1024 over width 64", times("layer time w=1024", "layer time w=64"), Above(), FACTOR),
+    Ask("ratio at width 1024", log_of("layer time w=1024"), AtLeast(TENTH), FACTOR),
     *[Ask(f"{said} at width {w}", log_of(f"{norm} time w={w}"), None, FACTOR)
       for said, norm in (("LN", "layer"), ("RMSNorm", "rms"), ("BN", "batch")) for w in (64, 256, 1024)],
     experiments="E26", rule=cheap, against=("K63",),

@@ -59,8 +59,9 @@ claim(
 )  # fmt: skip
 claim(
     "K04", "S0", "what",
-    "The introduction's formula has no ε, the one of the mechanics has; both are the same.",
-    "With ε, LayerNorm is not scale invariant for tiny inputs: the output's power is s²/(s²+ε).",
+    "LayerNorm is (x − μ)/σ in the introduction, (x − μ)/√(σ² + ε) in the mechanics.",
+    "They differ where inputs are tiny: with ε the output's power is s²/(s²+ε), so that LayerNorm is no "
+    "longer blind to their scale s.",
     "Exact if output power and gradient follow s²/(s²+ε) and ε/(s²+ε)^1.5 over nine decades of scale.",
     *small({"output power minus s²/(s²+ε)": 1e-12,
             "√(s²+ε) times (gradient along x̂ minus ε/(s²+ε)^1.5)": 1e-12,

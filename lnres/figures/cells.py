@@ -19,14 +19,19 @@ ROW = 40
 
 def ratios(rows: Sequence[Mapping]) -> dict:
     """A logarithmic axis: 1, 2, 5, 10 are named where two decades show all, else powers of ten alone."""
-    seen = [value for row in rows for value in row["values"] if math.isfinite(value)]
-    wide = max(seen) - min(seen) >= math.log(100)
-    return {"type": "log", "exponentformat": "power"} | ({} if wide else {"dtick": "D2"})
+    seen = [value / math.log(10) for row in rows for value in row["values"] if math.isfinite(value)]
+    low, high = math.floor(min(seen)), math.ceil(max(seen))
+    axis = {"type": "log", "exponentformat": "power"}
+    if high - low > 2:
+        return axis
+    ticks = [digit * 10.0**power for power in range(low - 1, high + 1) for digit in (1, 2, 5)]
+    return axis | {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def dots(rows: Sequence[Mapping], axis: str, form: str) -> dict:
-    """One row a cell: ``name``, ``word``, ``effect``, ``low``, ``high``, ``values`` by seed, ``lines``.
+    """One row a cell: ``name``, ``word``, ``effect``, ``low``, ``high``, ``lines``, ``values``, ``each``.
 
+    ``each`` says what a value is of, such as "seed 100".
     ``form`` is "points" (numbers times 100), "factor" (logarithms, told as ratios) or "plain".
     """
     scale = {"points": lambda x: 100 * x, "factor": math.exp, "plain": lambda x: x}[form]
@@ -46,9 +51,9 @@ def dots(rows: Sequence[Mapping], axis: str, form: str) -> dict:
         data += [
             {
                 "type": "scatter", "mode": "markers", "x": [scale(value) for value in row["values"]],
-                "y": [k + shift for shift in spread], "text": row["seeds"],
+                "y": [k + shift for shift in spread], "text": row["each"],
                 "marker": {"size": 5, "color": colour, "opacity": 0.45},
-                "hovertemplate": "seed %{text}: %{x:.4g}<extra></extra>",
+                "hovertemplate": "%{text}: %{x:.4g}<extra></extra>",
             },
             {
                 "type": "scatter", "mode": "lines", "x": [low, high], "y": [k, k], "hoverinfo": "skip",

@@ -62,7 +62,7 @@ def last_gradient() -> list[Point]:
         slope = np.polyfit(np.log(depths + 1), np.log(sizes), 1)[0]
         # What an exponent makes of a depth e times as large can be compared for 0, too.
         points.append(
-            Point.of(f"{placement}: last gradient, depth e-fold", float(np.exp(exponent)), [np.exp(slope)])
+            Point.of(f"{placement}-LN: last gradient, depth × e", float(np.exp(exponent)), [np.exp(slope)])
         )
     return points
 

@@ -170,13 +170,25 @@ def wanted(claim: Claim, cell: Cell) -> str:
     return f": about {seeds:,} seeds" if seeds <= MANY else f": over {MANY:,} seeds"
 
 
+def spanned(seeds: list[int]) -> str:
+    """From which seed to which."""
+    return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def each(seeds: list[int], values: int) -> list[str]:
+    """What every single value of a cell is of: a seed, or a repeat where one seed has made them all."""
+    if len(seeds) < values:
+        return [f"repeat {i}" for i in range(1, values + 1)]
+    return [f"seed {seed}" for seed in seeds[:values]]
+
+
 def chart(claim: Claim, unit: Unit, cells: list[Mapping]) -> Panel:
     """The cells that are told in one unit."""
     said = "; ".join(f"{c['name']} {unit.say(c['effect'])} {c.get('word', '')}".strip() for c in cells)
-    figure = dots(cells, unit.axis, unit.form)
+    kind = cells[0]["each"][0].split()[0]
     return Panel(
-        f"{claim.id} {unit.axis}", "Every seed", f"{claim.sentence} {said}.", figure, wide=2,
-        height=height(cells),
+        f"{claim.id} {unit.axis}", f"Every {kind}", f"{claim.sentence} {said}.",
+        dots(cells, unit.axis, unit.form), wide=2, height=height(cells),
     )  # fmt: skip
 
 
@@ -186,22 +198,22 @@ def shown(claim: Claim, row: Mapping, key: str) -> None:
     units = claim.units
     cells = [
         c | {key: results.number(c[key]) for key in ("effect", "low", "high")}
-        | {"values": [results.number(v) for v in c["values"]], "seeds": seeds,
+        | {"values": [results.number(v) for v in c["values"]], "each": each(seeds, c["n"]),
            "lines": claim.criteria[c["name"]].lines if c["name"] in claim.criteria else (),
            "wanted": wanted(claim, cell)}
         for c, cell in zip(row["cells"], results.cells_of(row), strict=True)
     ]  # fmt: skip
     st.markdown(
         f"{badge(row['verdict'])} &nbsp; {VERDICTS[row['verdict']]} &nbsp; "
-        f":gray[seeds {seeds[0]} to {seeds[-1]}, {row['date']}, torch {literal(row['versions']['torch'])}]"
+        f":gray[{spanned(seeds)}, {row['date']}, torch {literal(row['versions']['torch'])}]"
     )
     told_in = {unit: [c for c in cells if units[c["name"]] is unit] for unit in units.values()}
     panels = [chart(claim, unit, there) for unit, there in told_in.items() if any(c["n"] > 1 for c in there)]
     if panels:
         pictures(panels, key)
         st.caption(
-            "Small dots are seeds, thick lines 95 % intervals, dotted marks what the rule asks for. LN is "
-            "LayerNorm, BN BatchNorm, none a network without a norm; pt is a percentage point."
+            "Small dots are single values, thick lines 95 % intervals, dotted marks what the rule asks for. "
+            "LN is LayerNorm, BN BatchNorm, none a network without a norm; pt is a percentage point."
         )
     with st.expander("The numbers", expanded=all(cell["n"] == 1 for cell in cells)):
         st.html(table(cells, units))
