@@ -177,6 +177,11 @@ def linear(around: float = 0.0, least: float = 0.01) -> dict:
     return {"range": {"range": "y", "quantiles": [0.02, 0.98], "around": around, "least": least}}
 
 
+def whole(first: float, last: float) -> dict:
+    """An axis of blocks or time steps that is nowhere marked between two of them."""
+    return {"range": [first, last]} | ({"dtick": 1} if last - first < 6 else {})
+
+
 def shares(low: float = 0.0) -> dict:
     """An axis of shares, from ``low`` to all."""
     return {"range": [low - 0.02, 1.02], "tickformat": ".0%", "dtick": 0.25}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lnres.figures.base import FIGURES, MARKED, STEPS, VANISHED, Config, axis_of, cursor, marks, names
+from lnres.figures.base import FIGURES, MARKED, STEPS, VANISHED, Config, axis_of, cursor, marks, names, whole
 from lnres.record import GRAD_DECADES, HIST_BINS, HIST_REACH, PLANE_CLASSES, PLANE_LEVELS
 
 GROUP = "maps"
@@ -93,12 +93,11 @@ def gradient_map(runs: Sequence[Config]) -> dict:
         "margin": {"l": 46, "r": 56, "t": 20, "b": 34},
         "yaxis": {
             "title": {"text": "block"},
-            "range": [-0.5, max((run.depth for run in runs), default=1) + 0.5],
             "showgrid": False,
-        },
+        } | whole(-0.5, max((run.depth for run in runs), default=1) + 0.5),
         "coloraxis": {
             "cmin": robust | {"end": 0}, "cmax": robust | {"end": 1}, "colorscale": {"ramp": 1, "from": 1},
-            "colorbar": {"tickprefix": "10<sup>", "ticksuffix": "</sup>", "tickformat": "d", "nticks": 6},
+            "colorbar": {"tickprefix": "10<sup>", "ticksuffix": "</sup>", "tickformat": "~g", "nticks": 6},
         },
         "shapes": [cursor(axis_of(run)) for run in runs],
     }  # fmt: skip

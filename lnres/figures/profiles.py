@@ -15,6 +15,7 @@ from lnres.figures.base import (
     names,
     shares,
     straight,
+    whole,
 )  # fmt: skip
 
 GROUP = "per block"
@@ -59,9 +60,7 @@ def _profile(
     layout = {
         "margin": {"l": 46, "r": 12, "t": 6, "b": 34},
         "showlegend": False,
-        "xaxis": {
-            "title": {"text": along}, "range": [start, max(start + 1, *map(ends, runs), 0)],
-        },
+        "xaxis": {"title": {"text": along}} | whole(start, max(start + 1, *map(ends, runs), 0)),
         "yaxis": axis,
         "shapes": [] if target is None else [straight(target)],
     }  # fmt: skip
