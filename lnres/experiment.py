@@ -277,6 +277,11 @@ class Experiment:
         return self.positions if MODELS[self.model].make.recurrent else 0
 
     @property
+    def units(self) -> bool:
+        """Whether dead and saturated units can be counted."""
+        return MODELS[self.model].make.units
+
+    @property
     def online(self) -> bool:
         """Whether every batch is answered, in evaluation mode, before it is learnt from."""
         return STREAMS[self.stream].make.online

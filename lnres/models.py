@@ -28,6 +28,8 @@ class Model:
     """How many blocks of the stream one unit of ``depth`` is."""
     cost = 1
     """Multiplications per position, in units of a linear layer's."""
+    units = True
+    """Whether it shows what its activation is given; gates have two activations, and show nothing."""
     kept = 0
     """Tensors of the stream's size that a block keeps for the backward pass, beyond those of an MLP."""
 
@@ -210,7 +212,7 @@ class RNN(Recurrent):
 class GRU(Recurrent):
     """A recurrent layer whose gates choose how much of the state is kept and how much is written anew."""
 
-    cell, cost, kept = cells.GRU, 3, 15
+    cell, cost, units, kept = cells.GRU, 3, False, 15
 
 
 @MODELS.add(
@@ -222,4 +224,4 @@ class GRU(Recurrent):
 class LSTM(Recurrent):
     """Gates around a cell that is added to, not multiplied through: a skip connection along time."""
 
-    cell, cost, kept = cells.LSTM, 4, 24
+    cell, cost, units, kept = cells.LSTM, 4, False, 24

@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 from lnres.engine import local
 from lnres.experiment import Experiment
 from lnres.figures import FIGURES, Config
+from lnres.models import MODELS
 from lnres.record import CLOCK_OF, pack, unpack
 from lnres.train import Run
 from lnres.ui import server
@@ -282,6 +283,12 @@ def test_a_figure_can_be_chosen_where_it_applies(talk, lockstep, figure, setting
     _, second = asked(talk)
     assert figure in second["scene"]["figures"]
     assert len(second["scene"]["panels"]) == 4
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_units_are_counted_where_they_are_shown(talk, lockstep, model):
+    lockstep.set([e := Experiment(depth=1, width=4, model=model)])
+    assert ("dead" in asked(talk)[1]["scene"]["figures"]) == ("dead" in next(Run(e))[0])
 
 
 def test_an_array_asked_for_later_comes_whole(talk, lockstep):

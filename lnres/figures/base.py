@@ -30,6 +30,8 @@ class Config:
     """Whether every batch is answered before it is learnt from."""
     invariant: bool = False
     """Whether a norm stands right behind every linear map, so that the size of weights does not matter."""
+    units: bool = True
+    """Whether dead and saturated units can be counted."""
     pairing: str = ""
     """What must be the same for member k of two configurations to be a pair."""
 
@@ -45,8 +47,8 @@ class Config:
         known = source_shares(e)
         source = () if known is None else tuple(known.tolist())
         return cls(
-            index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, pairing,
-            source, _closed_forms(e),
+            index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, e.units,
+            pairing, source, _closed_forms(e),
         )  # fmt: skip
 
     @property

@@ -94,15 +94,17 @@ def act_mean(runs: Sequence[Config]) -> dict:
 @FIGURES.add("saturated", "Saturated units")
 def saturated(runs: Sequence[Config]) -> dict:
     """Share of each block's units where the activation is flat, so that no gradient passes."""
-    return _profile(runs, "saturated", said="Share of saturated units in each block", axis=shares(),
-                    shape="%{y:.1%}")  # fmt: skip
+    said = "Share of saturated units in each block"
+    spec = _profile(runs, "saturated", said=said, axis=shares(), shape="%{y:.1%}")
+    return spec | {"applies": any(run.units for run in runs)}
 
 
 @FIGURES.add("dead", "Dead units")
 def dead(runs: Sequence[Config]) -> dict:
     """Share of each block's units that are flat for every example of the batch; none is the aim (dashed)."""
-    return _profile(runs, "dead", said="Share of dead units in each block", axis=shares(), target=0,
-                    shape="%{y:.1%}")  # fmt: skip
+    said = "Share of dead units in each block"
+    spec = _profile(runs, "dead", said=said, axis=shares(), target=0, shape="%{y:.1%}")
+    return spec | {"applies": any(run.units for run in runs)}
 
 
 @FIGURES.add("cosine", "Likeness of examples")
