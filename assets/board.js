@@ -270,6 +270,7 @@ class Board {
 
   constructor(parent, told, tell) {
     this.tell = tell;
+    this.path = location.pathname;
     this.live = told.live;
     this.bar = h("div", { class: "board-bar", role: "group", "aria-label": "Controls" });
     this.said = h("p", { class: "board-said", "aria-live": "polite" });
@@ -433,6 +434,7 @@ class Board {
   write() {
     clearTimeout(this.writing);
     this.writing = setTimeout(() => {
+      if (location.pathname !== this.path) return; // left: the address is another page's already
       const words = {};
       for (const { name, kind } of this.fields) {
         const same = JSON.stringify(this.values[name]) === JSON.stringify(this.first[name]);
@@ -556,7 +558,7 @@ export async function mount(parent, data, tell) {
   const told = JSON.parse(data.told);
   const there = boards.get(parent);
   if (there && there.live === told.live && there.key === told.key) {
-    there.tell = tell;
+    Object.assign(there, { tell, path: location.pathname });
     there.take(told);
   } else {
     there?.close();

@@ -39,6 +39,7 @@ class Player {
 
   constructor(parent, data, refresh) {
     this.data = data;
+    this.path = location.pathname;
     this.refresh = refresh;
     Object.assign(this, left.get(data.live));
     this.build(parent);
@@ -609,6 +610,7 @@ class Player {
     this.searched = location.search;
     clearTimeout(this.writing);
     this.writing = setTimeout(() => {
+      if (location.pathname !== this.path) return; // left: the address is another page's already
       history.replaceState(history.state, "", this.here);
       this.searched = location.search;
       const said = Object.entries(this.view).filter(([, word]) => word !== null);
@@ -843,7 +845,7 @@ const players = new WeakMap();
 /** Put a player into an element, or leave the one that is there alone; what is returned takes it away. */
 export async function mount(parent, data, refresh) {
   const there = players.get(parent);
-  if (there) there.refresh = refresh;
+  if (there) Object.assign(there, { refresh, path: location.pathname });
   if (there?.data.live === data.live) there.schedule(); // a rerun of the page, or a new theme
   else {
     there?.close();

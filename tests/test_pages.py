@@ -330,6 +330,14 @@ def test_a_damaged_file_gets_a_sentence_and_the_runs_go_on(name):
         assert [run.id for run in runs().runs] == ids
 
 
+def test_of_several_files_the_damaged_one_is_named():
+    good = Record({"experiment": DEFAULT.link()})
+    page = beside("bring")
+    files = [("bad.safetensors", b"", ""), ("good.safetensors", good.tobytes(), "")]
+    page.file_uploader(key="brought").set_value(files).run()
+    assert page.warning[0].value.replace("\\", "").startswith("bad.safetensors: ")
+
+
 # --------------------------------------------------------------------------------------------- wrong links
 
 

@@ -65,30 +65,41 @@ def _download(label: str, file: str, make: Callable[[], str | bytes], lockstep: 
 READERS = Registry("file")
 
 
+def _made(make: Callable, name: str, *args):
+    """What is made of a file; what is wrong with it is said under its name."""
+    try:
+        return make(*args)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 @READERS.add("csv", "table of features and a label column")
-def _csv(raw: list[bytes], lockstep: Lockstep) -> None:
+def _csv(raw: list[tuple[str, bytes]], lockstep: Lockstep) -> None:
     """Data: all configurations train on it."""
-    name = lockstep.bring(read_csv(raw[-1], st.session_state.get("label", "")))
+    file, content = raw[-1]
+    name = lockstep.bring(_made(read_csv, file, content, st.session_state.get("label", "")))
     there = DATA[name].make.train
     chosen = st.session_state.scene.experiments
     show([e.replace(data=name, view="auto", batch=min(e.batch, there), changes="") for e in chosen])
 
 
 @READERS.add("json", "configurations")
-def _json(raw: list[bytes], lockstep: Lockstep) -> None:
+def _json(raw: list[tuple[str, bytes]], lockstep: Lockstep) -> None:
     """What to train."""
-    scene, complaints = from_json(raw[-1])
+    file, content = raw[-1]
+    scene, complaints = _made(from_json, file, content)
     show(scene.experiments)
     if complaints:
-        raise ValueError(" ".join([*complaints, "The default stands in for what could not be used."]))
+        said = " ".join([*complaints, "The default stands in for what could not be used."])
+        raise ValueError(f"{file}: {said}")
 
 
 @READERS.add("safetensors", "records, up to four together")
-def _records(raw: list[bytes], lockstep: Lockstep) -> None:
+def _records(raw: list[tuple[str, bytes]], lockstep: Lockstep) -> None:
     """What was recorded elsewhere, shown at its end; play goes on from there."""
     if len(raw) > MOST:
         raise ValueError(f"here are {len(raw)} records; up to {MOST} can be compared")
-    lockstep.load([Record.parse(blob) for blob in raw])
+    lockstep.load([_made(Record.parse, *file) for file in raw])
     show([run.now for run in lockstep.runs])
 
 
@@ -115,8 +126,8 @@ def _read(lockstep: Lockstep) -> None:
     if not files:
         return
     ending = files[-1].name.rpartition(".")[2].lower()
-    raw = [file.getvalue() for file in files if file.name.lower().endswith(ending)]
+    raw = [(file.name, file.getvalue()) for file in files if file.name.lower().endswith(ending)]
     try:
         READERS[ending].make(raw, lockstep)
     except ValueError as error:
-        st.session_state.refused = f"{files[-1].name}: {error}"
+        st.session_state.refused = f"{error}"
