@@ -185,6 +185,7 @@ class Player {
     if (this.branching) this.refresh("shown", version); // the page draws its controls for the new one
     this.branching = false;
     this.fork.hidden = true;
+    this.root.querySelector(".lnres-block")?.remove(); // its network may be gone
     this.lay();
     this.chips();
     this.tree.set(scene.configs.map((config) => ({ ...config, dash: DASHES[config.dash] })));
