@@ -252,7 +252,10 @@ def main() -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as with head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
-    except (ValueError, OSError) as error:
+    except OSError as error:  # of a file, mostly
+        print(f"lnres: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"lnres: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
