@@ -421,13 +421,14 @@ ENDS = 5
 """Blocks behind which a gradient is compared: at the end the loss knows the last weights."""
 
 
-def foreseeable(e: Experiment) -> list[tuple[str, str, str]]:
-    """(quantity, row of ``THEORIES``, assumption) of what ``foreseen`` may say, at no cost."""
+def foreseeable(e: Experiment) -> dict[str, Prediction]:
+    """What ``foreseen`` may say, at no cost: without values, but with the row of ``THEORIES`` or why none."""
     try:
         Walk(e)
-    except Unpredictable:
-        return []
-    return [(name, named(e, name), f"{assumption(e)}, inputs equally long") for name in FORESEEN]
+    except Unpredictable as why:
+        return {name: Prediction(None, why=said(why)) for name in FORESEEN}
+    taken = f"{assumption(e)}, inputs equally long"
+    return {name: Prediction(None, named(e, name), taken) for name in FORESEEN}
 
 
 def foreseen(e: Experiment, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -422,6 +422,12 @@ def test_a_difference_is_real_where_its_interval_leaves_zero_out(first, word):
     assert (note.name, note.text) == ("A−B now", word)
 
 
+def test_a_profile_says_for_whom_there_is_no_theory_and_why():
+    configs = [Config.of(i, "", Experiment(model=model)) for i, model in enumerate(("mlp", "gru"))]
+    keys = [FIGURES[name].make(configs)["key"] for name in ("act_std", "dead")]
+    assert ["theory of step 0 · B: no closed form is known for a GRU" in key for key in keys] == [True, False]
+
+
 @pytest.mark.parametrize("name", ["loss_difference", "accuracy_difference"])
 def test_what_is_not_paired_is_said_and_not_drawn(name):
     configs, records = two([[0.9, 0.8]], [[0.5, 0.4]])

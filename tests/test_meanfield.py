@@ -160,7 +160,7 @@ def test_what_is_laid_over_a_run_is_what_its_first_probe_has(settings):
     e = Experiment(depth=8, width=256, seeds=4, **settings)
     seen, _ = next(Run(e))
     told = foreseen(e, seen)
-    assert set(told) == {"theory_step", *(f"{name}_theory" for name, *_ in foreseeable(e))}
+    assert set(told) == {"theory_step", *(f"{name}_theory" for name in foreseeable(e))}
     for name in ("act_std", "cosine", "grad_norm"):
         theory, measured = told[f"{name}_theory"], seen[name].astype(float)
         assert theory.shape == measured.shape

@@ -39,6 +39,8 @@ class Config:
     """The source's share of the stream at init in theory, state by state; empty without a closed form."""
     theory: Mapping[str, str] = field(default_factory=dict)
     """Of quantities that theory may foresee at step 0, the closed form and what it takes for granted."""
+    untold: Mapping[str, str] = field(default_factory=dict)
+    """Of those for which none is known, why."""
 
     @classmethod
     def of(cls, index: int, label: str, e) -> "Config":
@@ -48,7 +50,7 @@ class Config:
         source = () if known is None else tuple(known.tolist())
         return cls(
             index, label, e.blocks, e.seeds, e.times, e.drawable, e.online, e.scale_invariant, e.units,
-            pairing, source, _closed_forms(e),
+            pairing, source, *_closed_forms(e),
         )  # fmt: skip
 
     @property
@@ -67,13 +69,13 @@ class Config:
         return DASHES[self.index]
 
 
-def _closed_forms(e) -> dict[str, str]:
-    """Quantities that theory may foresee of an experiment, and what is to be said of each."""
+def _closed_forms(e) -> tuple[dict[str, str], dict[str, str]]:
+    """What is to be said of quantities that theory may foresee of an experiment, and of those it may not."""
     from lnres.meanfield import foreseeable  # torch, which whoever has an experiment has
 
-    return {
-        name: f"{row} · {THEORIES[row].label}<br>{assumption}" for name, row, assumption in foreseeable(e)
-    }
+    rows = foreseeable(e).items()
+    told = {name: f"{p.theory} · {THEORIES[p.theory].label}<br>{p.why}" for name, p in rows if p.theory}
+    return told, {name: p.why for name, p in rows if not p.theory}
 
 
 def _theme(ink: str, muted: str, grid: str, paper: str, ramp: list[str]) -> dict:

@@ -57,6 +57,9 @@ def _profile(
             data += _lines(run, array, x, over, i > 0, hover, **how)
     foreseen = [run for run in runs if arrays[0] in run.theory]
     data += [_theory(run, arrays[0], over, shape, **how) for run in foreseen]
+    untold = [(run.letter, run.untold[arrays[0]]) for run in runs if arrays[0] in run.untold]
+    theory = " · dots theory of step 0" * bool(foreseen)
+    theory += "".join(f" · {letter}: {why[0].lower()}{why[1:].rstrip('.')}" for letter, why in untold)
     layout = {
         "margin": {"l": 46, "r": 12, "t": 6, "b": 34},
         "showlegend": False,
@@ -66,7 +69,7 @@ def _profile(
     }  # fmt: skip
     return {
         "data": data, "layout": layout, "group": GROUP, "summary": f"{said} for {names(runs)}.",
-        "key": f"line mean · band all seeds, {counted(runs)}{' · dots theory of step 0' * bool(foreseen)}",
+        "key": f"line mean · band all seeds, {counted(runs)}{theory}",
     }  # fmt: skip
 
 
