@@ -1,9 +1,14 @@
-"""What is measured of an experiment at once, away from any run: at init, in a few steps, of a few digits."""
+"""What is measured of an experiment, away from any run: at init, in a few steps, of a few digits.
 
+A measure is a generator: it pauses after each slice of its work, so that a worker can do that of others, and
+returns arrays by name.
+"""
+
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import partial, wraps
 from itertools import pairwise
 
 import numpy as np
@@ -19,56 +24,92 @@ from lnres.train import Run, probe
 
 MEASURES = Registry("measure")
 
+Slices = Generator[None, None, dict[str, np.ndarray]]
+
 LARGE = 5e9
-"""Floating point operations of a step from which networks are measured on all cores at once."""
+"""Floating point operations of a step from which networks are measured one after the other, on all cores."""
 
 
-def shared(measure: Callable) -> Callable:
+def complete(slices: Slices) -> dict[str, np.ndarray]:
+    """What a measure finds, without a pause."""
+    while (found := _advance(slices)) is None:
+        pass
+    return found
+
+
+def _advance(slices: Slices) -> dict[str, np.ndarray] | None:
+    """Do the next slice of a measure: None until it is the last."""
+    try:
+        next(slices)
+    except StopIteration as end:
+        return end.value
+
+
+def whole(measure: Callable[..., dict[str, np.ndarray]]) -> Callable[..., Slices]:
+    """A measure whose work is a single slice."""
+
+    @wraps(measure)
+    def slices(*what, **options) -> Slices:
+        yield from ()
+        return measure(*what, **options)
+
+    return slices
+
+
+def shared(e: Experiment, measure: Callable[[Experiment], Slices]) -> Slices:
     """A measure, (n, S) or (S,), with its S networks shared among the cores: each as alone, bit for bit.
 
     By threads of our own: those of torch wait in a loop for each other at every product, and stand still
     when anything else wants a core.
     """
+    (operations, size), cores = e.cost(), os.cpu_count() or 1
+    cut = operations > LARGE and size <= MAX_PROBE
+    many = min(e.seeds, max(cores, math.ceil(operations / LARGE))) if cut else 1
+    ends = [e.seeds * k // many for k in range(many + 1)]
+    parts = [e.replace(seed=e.seed + low, seeds=high - low) for low, high in pairwise(ends)]
+    found = []
+    with ThreadPoolExecutor(min(many, cores)) as threads:
+        for first in range(0, many, cores):
+            under_way = [measure(part) for part in parts[first : first + cores]]
+            while None in (told := list(threads.map(_advance, under_way))):
+                yield
+            found += told
+            yield
+    names = [name for name, array in found[0].items() if array.ndim < 3]  # histograms count over all
+    return {name: np.concatenate([one[name] for one in found], axis=-1) for name in names}
 
-    @wraps(measure)
-    def measured(e: Experiment, draws: dict, **options) -> dict[str, np.ndarray]:
-        operations, size = e.cost()
-        many = min(e.seeds, os.cpu_count() or 1) if operations > LARGE and size <= MAX_PROBE else 1
-        ends = [e.seeds * k // many for k in range(many + 1)]
-        parts = [e.replace(seed=e.seed + low, seeds=high - low) for low, high in pairwise(ends)]
-        with ThreadPoolExecutor(many) as threads:
-            found = list(threads.map(lambda part: measure(part, draws, **options), parts))
-        names = [name for name, array in found[0].items() if array.ndim < 3]  # histograms count over all
-        return {name: np.concatenate([one[name] for one in found], axis=-1) for name in names}
 
-    return measured
+@MEASURES.add("probe", "at init", about="Forward and backward through the stream, from noise.")
+def _probe(e: Experiment, draws: dict) -> Slices:
+    return shared(e, partial(whole(probe), draws=draws))
 
 
-MEASURES.put(
-    "probe", "at init", make=shared(probe), about="Forward and backward through the stream, from noise."
-)
-
-MOST_TRAINED = 2e11
-"""Floating point operations that a core may take for some steps of training: a few seconds."""
+MOST_TRAINED = 4e11
+"""Floating point operations that some steps of training may take: a few seconds."""
 
 
 @MEASURES.add("trained", "after training")
-@shared
-def trained(e: Experiment, draws: dict, steps: int) -> dict[str, np.ndarray]:
+def trained(e: Experiment, draws: dict, steps: int) -> Slices:
     """What a run records in its step of this number, (L+1, S) or (L, S), with the loss of its own data."""
     if e.cost()[0] * steps > MOST_TRAINED:
         raise ValueError(
             f"{steps} steps of networks this large take too long here; "
             "choose fewer steps, a smaller width or depth, or train them in the lab"
         )
+    return shared(e, partial(_trained, steps=steps))
+
+
+def _trained(e: Experiment, steps: int) -> Slices:
     run = Run(e.replace(record_every=max(1, steps), steps=steps + 1))
     for _ in range(steps):
         next(run)
+        yield
     arrays, _ = next(run)
     return {name: array[0] for name, array in arrays.items() if array.ndim > 1}
 
 
 @MEASURES.add("likeness", "cosines of digits")
+@whole
 def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]:
     """``cosines`` (L+1, n, n) of test digits sorted by class, in the first network at init; ``pixels``."""
     one, batches = e.replace(seeds=1), Batches(e.replace(seeds=1))
@@ -88,6 +129,7 @@ def likeness(e: Experiment, draws: dict, examples: int) -> dict[str, np.ndarray]
 
 
 @MEASURES.add("last", "the last block's gradient")
+@whole
 def last(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
     """``weight_grad_norm`` (S,) of the last block's matrices in the first step."""
     run = Run(e.replace(record_every=0))
@@ -101,9 +143,7 @@ LATELY = 20
 
 
 @MEASURES.add("trainable", "accuracy of networks that start elsewhere")
-def trainable(
-    e: Experiment, draws: dict, sigma_w2: tuple[float, ...], sigma_b2: tuple[float, ...]
-) -> dict[str, np.ndarray]:
+def trainable(e: Experiment, draws: dict, sigma_w2: tuple[float, ...], sigma_b2: tuple[float, ...]) -> Slices:
     """``accuracy`` (S,) of a training's last batches, where member k's blocks start at the k-th variances.
 
     Networks of one shape train together wherever they start.
@@ -116,8 +156,11 @@ def trainable(
                 first, *_, kind = name.split(".")
                 if first == "blocks" and kind in factors:
                     start *= factors[kind][:, None, None]
-    seen = np.stack([next(run)[0]["acc_train"][0] for _ in range(e.steps)])
-    return {"accuracy": seen[-LATELY:].mean(0)}
+    seen = []
+    for _ in range(e.steps):
+        seen.append(next(run)[0]["acc_train"][0])
+        yield
+    return {"accuracy": np.stack(seen[-LATELY:]).mean(0)}
 
 
 # ---------------------------------------------------------------------------------------- roads of gradients
@@ -130,7 +173,7 @@ def cotangent(e: Experiment, like: torch.Tensor) -> torch.Tensor:
 
 
 @MEASURES.add("paths", "energy of the gradient's paths")
-def paths(e: Experiment, draws: dict, steps: int = 0) -> dict[str, np.ndarray]:
+def paths(e: Experiment, draws: dict, steps: int = 0) -> Slices:
     """``energy`` (L+1, S): the share of the gradient at h_0 that came through k branches, after some steps.
 
     Each block hands back what arrives through its skip and through its branch; p_k collects what has passed k
@@ -143,6 +186,7 @@ def paths(e: Experiment, draws: dict, steps: int = 0) -> dict[str, np.ndarray]:
     run = Run(e.replace(record_every=0))
     for _ in range(steps):
         next(run)
+        yield
     (x, _), seen = run.batches(run.step, e.batch), Tape()
     with torch.no_grad():
         run.model(x, seen)
@@ -156,6 +200,7 @@ def paths(e: Experiment, draws: dict, steps: int = 0) -> dict[str, np.ndarray]:
         skip, branch = (torch.stack(road) for road in zip(*found, strict=True))
         none = torch.zeros_like(branch[:1])
         parts = torch.cat([skip, none]) + torch.cat([none, branch])
+        yield
     energy = parts.flatten(2).double().square().sum(-1)
     return {"energy": (energy / energy.sum(0)).float().numpy(force=True)}
 
@@ -165,6 +210,7 @@ LINE = 97
 
 
 @MEASURES.add("shattering", "input gradients along a line")
+@whole
 def shattering(e: Experiment, draws: dict) -> dict[str, np.ndarray]:
     """Gradients with respect to h_0 at init, between two digits; the cotangent is random, the same for all.
 

@@ -437,11 +437,11 @@ def torch_optimizers():
 def measured_here(monkeypatch):
     """Boards of theory measure in this process, not in a worker."""
     from lnres.boards import theory
-    from lnres.measures import MEASURES
+    from lnres.measures import MEASURES, complete
 
     class Engine:
         def measure(self, name, e, **options):
-            return MEASURES[name].make(e, {}, **options)
+            return complete(MEASURES[name].make(e, {}, **options))
 
     monkeypatch.setattr(theory.local, "start", Engine)
     theory.measured.cache_clear()

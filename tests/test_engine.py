@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from lnres import train
+from lnres import measures, train
 from lnres.data import DATA
 from lnres.engine import local, worker
 from lnres.engine.local import MOST_TABLES, Engine, Lockstep
@@ -22,6 +22,7 @@ from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
 from lnres.meanfield import foreseen
+from lnres.measures import MEASURES, complete
 from lnres.record import Record, unpack
 from lnres.scene import MOST
 from lnres.tables import read_csv
@@ -146,6 +147,20 @@ def test_two_groups_get_equal_time_however_heavy_their_steps(desk, monkeypatch):
         spent = [desk.steps("light")[0] * 1e-3, desk.steps("heavy")[0] * 5e-3]
         assert min(spent) > 0
         assert abs(spent[0] - spent[1]) <= SLICE + 5e-3
+
+
+def test_runs_go_on_while_something_is_measured(desk, monkeypatch):
+    monkeypatch.setattr(measures, "Run", train.Run)  # on the same clock
+    desk.open("a", SMALL.replace(steps=2000))
+    desk.worker.do("measure", "m", "trained", SMALL, {"steps": 60})
+    desk.run(2)
+    assert desk.steps("a")[0] * 2e-3 == pytest.approx(2 * SLICE, abs=5e-3)
+    assert "" not in desk.records  # it is still being measured
+    desk.run(6)
+    expected = complete(MEASURES["trained"].make(SMALL, {}, steps=60))
+    np.testing.assert_array_equal(desk.records[""]["grad_norm"], expected["grad_norm"])
+    desk.worker.do("close", "m")
+    assert set(desk.worker.groups) == {"a"}
 
 
 def test_a_turn_is_a_slice(desk):

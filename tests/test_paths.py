@@ -9,7 +9,7 @@ import torch
 from lnres.blocks import PLACEMENTS
 from lnres.boards.flow import CLOSER, SCHEMES
 from lnres.experiment import Experiment
-from lnres.measures import LINE, cotangent, paths, shattering
+from lnres.measures import LINE, MEASURES, complete, cotangent, paths, shattering
 from lnres.probes import Tape
 from lnres.residuals import RESIDUALS
 from lnres.theory import gradient_cosine, path_shares
@@ -53,32 +53,32 @@ def walked(e):
 )
 def test_energies_equal_those_of_every_path_by_itself(dials):
     e = Experiment(**SMALL, **dials)
-    np.testing.assert_allclose(paths(e, {})["energy"], walked(e), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(complete(paths(e, {}))["energy"], walked(e), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("residual", "taken"), [("identity", 1 / 2), ("scaled", 1 / 9)])
 def test_path_lengths_are_binomial_at_init(residual, taken):
     e = Experiment(depth=8, width=256, batch=16, seeds=4, norm="none", residual=residual)
-    np.testing.assert_allclose(paths(e, {})["energy"].mean(1), path_shares([taken] * 8), atol=0.03)
+    np.testing.assert_allclose(complete(paths(e, {}))["energy"].mean(1), path_shares([taken] * 8), atol=0.03)
 
 
 def test_paths_after_some_steps_are_those_of_the_trained_network():
     e = Experiment(**SMALL, lr=0.1)
-    before, after = (paths(e, {}, steps)["energy"] for steps in (0, 3))
+    before, after = (complete(paths(e, {}, steps))["energy"] for steps in (0, 3))
     np.testing.assert_allclose(after.sum(0), 1, rtol=1e-5)
     assert not np.allclose(before, after)
 
 
 def test_what_takes_too_long_is_refused_in_words():
     with pytest.raises(ValueError, match="choose a smaller depth"):
-        paths(Experiment(depth=256, width=256), {})
+        complete(paths(Experiment(depth=256, width=256), {}))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_input_gradients_turn_as_theory_says(scheme):
     settings, skips = SCHEMES[scheme]
     e = Experiment(depth=4, width=256, seeds=8, **settings)
-    seen = shattering(e, {})
+    seen = complete(shattering(e, {}))
     assert seen["cosine"].shape == seen["likeness"].shape == (LINE, 8)
     np.testing.assert_allclose(seen["cosine"][0], 1, rtol=1e-5)
     known = np.mean([gradient_cosine(c, skips(4)) for c in seen["likeness"].T], axis=0)
@@ -87,13 +87,12 @@ def test_input_gradients_turn_as_theory_says(scheme):
 
 @pytest.mark.parametrize("name", CLOSER)
 def test_a_closer_look_shows_what_was_measured(name, monkeypatch):
-    from lnres import measures
     from lnres.boards import flow
 
     found = []
 
     def measured(e, name, options=()):
-        found.append(measures.MEASURES[name].make(e.replace(width=16), {}, **dict(options)))
+        found.append(complete(MEASURES[name].make(e.replace(width=16), {}, **dict(options))))
         return found[-1]
 
     monkeypatch.setattr(flow, "measured", measured)

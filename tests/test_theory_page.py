@@ -13,7 +13,7 @@ from lnres.boards import theory as boards
 from lnres.experiment import Experiment
 from lnres.figures import VANISHED
 from lnres.meanfield import predict
-from lnres.measures import MEASURES
+from lnres.measures import MEASURES, complete
 from lnres.train import Run, probe
 
 SMALL = {"width": 32, "depth": 12, "nets": 2}
@@ -81,13 +81,15 @@ def test_after_some_steps_the_profile_is_what_the_run_records_and_the_ray_is_fad
     assert all(t["opacity"] < 1 for p in answer["panels"] for t in p["figure"]["data"] if "opacity" in t)
 
 
+@pytest.mark.parametrize("many", [1.5, 5], ids=["at once", "one pair of cores after the other"])
 @pytest.mark.parametrize(("name", "options"), [("probe", {}), ("trained", {"steps": 2})])
-def test_networks_measured_on_all_cores_at_once_are_what_each_is_alone(name, options, monkeypatch):
+def test_networks_measured_on_all_cores_are_what_each_is_alone(name, options, many, monkeypatch):
     e = Experiment(norm="layer", width=16, depth=4, seeds=5, batch=8, record_every=0)
-    alone = [MEASURES[name].make(e.replace(seed=seed, seeds=1), {}, **options) for seed in e.member_seeds]
-    monkeypatch.setattr(measures, "LARGE", 0)
-    monkeypatch.setattr(measures.os, "cpu_count", lambda: 3)
-    together = MEASURES[name].make(e, {}, **options)
+    make = MEASURES[name].make
+    alone = [complete(make(e.replace(seed=seed, seeds=1), {}, **options)) for seed in e.member_seeds]
+    monkeypatch.setattr(measures, "LARGE", e.cost()[0] / many)
+    monkeypatch.setattr(measures.os, "cpu_count", lambda: 2)
+    together = complete(make(e, {}, **options))
     assert {"act_rms", "grad_norm", "cosine"} <= set(together)
     for array, found in together.items():
         np.testing.assert_array_equal(found, np.concatenate([one[array] for one in alone], -1), array)
@@ -96,7 +98,7 @@ def test_networks_measured_on_all_cores_at_once_are_what_each_is_alone(name, opt
 def test_the_last_gradient_is_what_a_run_records():
     e = Experiment(norm="layer", width=16, depth=4, seeds=3, batch=1)
     recorded = next(Run(e.replace(record_every=1)))[0]["weight_grad_norm"][0, -1]
-    np.testing.assert_array_equal(MEASURES["last"].make(e, {})["weight_grad_norm"], recorded)
+    np.testing.assert_array_equal(complete(MEASURES["last"].make(e, {}))["weight_grad_norm"], recorded)
 
 
 def test_too_much_training_is_refused_in_words_and_init_is_shown(monkeypatch):
@@ -126,9 +128,8 @@ def test_the_carpet_says_the_cosines_and_draws_c04_and_c32():
         seen = [t for t in lines["figure"]["data"] if t.get("name") == label and t["line"].get("width") == 4]
         assert seen[0]["y"][-1] == pytest.approx(end, abs=0.005)
     np.testing.assert_allclose(ray(lines, "BatchNorm")[1:], theory.batchnorm_cosine(boards.DIGITS))
-    start = MEASURES["likeness"].make(
-        boards.experiment(residual="none", norm="none", width=32, depth=6), {}, 40
-    )
+    e = boards.experiment(residual="none", norm="none", width=32, depth=6)
+    start = complete(MEASURES["likeness"].make(e, {}, 40))
     pairs = start["cosines"][0].astype(float)[~np.eye(40, dtype=bool)]
     np.testing.assert_allclose(ray(lines, "no norm")[1], theory.kappa1(pairs).mean(), atol=1e-5)
     side, edge = (np.array(trace["z"], float) for trace in tiles[0]["figure"]["data"][1:])
@@ -152,7 +153,7 @@ def test_networks_that_start_elsewhere_train_as_those_that_an_experiment_starts_
     )
     e = e.replace(init="meanfield", seeds=2)
     options = {"sigma_w2": (0.8, 3.0), "sigma_b2": (0.3, 0.1)}
-    found = MEASURES["trainable"].make(e, {}, **options)["accuracy"]
+    found = complete(MEASURES["trainable"].make(e, {}, **options))["accuracy"]
     for k, (w2, b2) in enumerate(zip(*options.values(), strict=True)):
         run = Run(e.replace(seed=e.seed + k, seeds=1, sigma_w2=w2, sigma_b2=b2))
         seen = [next(run)[0]["acc_train"][0, 0] for _ in range(4)]

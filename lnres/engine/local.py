@@ -134,9 +134,12 @@ class Asked:
     process: Process
     answer: Future = field(default_factory=Future)
 
-    def on_measured(self, blob: bytes) -> None:
-        """It is done."""
+    def on_frame(self, _: str, blob: bytes) -> None:
+        """What was found."""
         self.answer.set_result(unpack(blob)[0])
+
+    def on_finished(self) -> None:
+        """It is done."""
 
     def on_failed(self, why: str) -> None:
         """It could not be done."""
@@ -178,6 +181,7 @@ class Engine:
             raise ValueError("the workers are busy; try again in a moment") from None
         finally:
             self.asked.pop(key, None)
+            asked.process.send("close", key)
 
     def _read(self) -> None:
         while self._running:

@@ -1,4 +1,4 @@
-"""Experiments of a claim, run again in a worker: they take turns with the runs of others."""
+"""What is no run but takes turns with the runs of others: experiments of a claim, and measures."""
 
 import json
 import math
@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lnres.record import pack
+
 if TYPE_CHECKING:
     from lnres.engine.local import Engine, Process
+    from lnres.measures import Slices
 
 FLUSH = 0.2
 """Seconds between two messages about how far it is."""
@@ -59,6 +62,26 @@ class Work:
 
     def checkpoint(self, now: float) -> None:
         """A worker that dies begins the experiment that was on again: there is nothing to save."""
+
+
+class Measuring(Work):
+    """In the worker: a measure, slice by slice."""
+
+    def __init__(self, slices: "Slices"):
+        self.ids, self.todo, self.results = [], [slices], {}
+        self.goal, self.reached, self.held = math.inf, 0, False
+
+    def advance(self) -> None:
+        """The next slice."""
+        try:
+            next(self.todo[0])
+        except StopIteration as end:
+            self.todo, self.results = [], end.value
+
+    def flush(self, now: float) -> list[tuple[str, bytes]]:
+        """What was found, once it is there."""
+        found, self.results = self.results, {}
+        return [("", pack(found, {}))] if found else []
 
 
 class Study:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lnres.engine.store import Store
-from lnres.engine.study import Work
+from lnres.engine.study import Measuring, Work
 from lnres.experiment import Experiment
 from lnres.meanfield import foreseen
 from lnres.measures import MEASURES
@@ -197,7 +197,7 @@ class Worker:
             elif command == "measure":
                 name, experiment, options = args
                 here = experiment.replace(device="cpu")  # by threads, that one GPU would have to share
-                self.emit("measured", key, pack(MEASURES[name].make(here, self.draws, **options), {}))
+                self.groups[key] = Measuring(MEASURES[name].make(here, self.draws, **options))
             elif group := self.groups.get(key):
                 group.held = command == "hold" and args[0]
                 if command == "play":
