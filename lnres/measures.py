@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial, wraps
 from itertools import pairwise
 
@@ -68,13 +69,18 @@ def shared(e: Experiment, measure: Callable[[Experiment], Slices]) -> Slices:
     ends = [e.seeds * k // many for k in range(many + 1)]
     parts = [e.replace(seed=e.seed + low, seeds=high - low) for low, high in pairwise(ends)]
     found = []
-    with ThreadPoolExecutor(min(many, cores)) as threads:
+    with ExitStack() as stack:
+        # One for each part to its end: torch orders a backward pass by counters that every thread has of its
+        # own, and a run that goes on in another thread adds its gradients in another order.
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in range(min(many, cores))]
         for first in range(0, many, cores):
             under_way = [measure(part) for part in parts[first : first + cores]]
-            while None in (told := list(threads.map(_advance, under_way))):
+            told = [None]
+            while None in told:
                 yield
+                doing = [one.submit(_advance, part) for one, part in zip(threads, under_way, strict=False)]
+                told = [part.result() for part in doing]
             found += told
-            yield
     names = [name for name, array in found[0].items() if array.ndim < 3]  # histograms count over all
     return {name: np.concatenate([one[name] for one in found], axis=-1) for name in names}
 
@@ -101,11 +107,12 @@ def trained(e: Experiment, draws: dict, steps: int) -> Slices:
 
 def _trained(e: Experiment, steps: int) -> Slices:
     run = Run(e.replace(record_every=max(1, steps), steps=steps + 1))
-    for _ in range(steps):
-        next(run)
-        yield
     arrays, _ = next(run)
-    return {name: array[0] for name, array in arrays.items() if array.ndim > 1}
+    diverged = {name: np.full(array.shape, np.nan) for name, array in arrays.items()}  # has nothing to record
+    for _ in range(steps):
+        yield
+        arrays, _ = next(run)
+    return {name: array[0] for name, array in (diverged | arrays).items() if array.ndim > 1}
 
 
 @MEASURES.add("likeness", "cosines of digits")

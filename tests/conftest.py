@@ -444,6 +444,8 @@ def measured_here(monkeypatch):
             return complete(MEASURES[name].make(e, {}, **options))
 
     monkeypatch.setattr(theory.local, "start", Engine)
+    monkeypatch.setattr(theory, "PATIENCE", 1e9)  # nothing is left for a later answer
+    monkeypatch.setattr(theory, "AT_ONCE", 1e9)
     theory.measured.cache_clear()
     yield
     theory.measured.cache_clear()

@@ -45,8 +45,23 @@ def ray(panel, name):
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_board_has_a_sentence_and_every_panel_an_alternative(name):
-    answer = ask(name)
+def test_theory_stands_first_then_what_is_measured_with_a_sentence_and_an_alternative(name, monkeypatch):
+    values = {"profiles": {"steps": 2}}.get(name, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(boards, "PATIENCE", -1)
+        patch.setattr(boards, "AT_ONCE", -1)
+        first = ask(name, **values)
+    answer = ask(name, **values)
+    assert not answer["more"]
+    if first["more"]:
+        assert "being m" in first["said"]
+        assert first["said"] != answer["said"]
+        dashed = [
+            {str(t["y"]) for t in panel.get("figure", {"data": []})["data"] if "dash" in t.get("line", {})}
+            for panel in (*first["panels"], *answer["panels"])
+        ]
+        assert any(one and one in dashed[len(first["panels"]) :] for one in dashed[: len(first["panels"])])
+    assert first["more"] == (name not in ("carpet", "chaos"))  # these take no time
     assert answer["said"].endswith(".")
     assert all(panel["alt"] for panel in answer["panels"])
     assert set(ASKED) == set(PICTURES)
@@ -79,6 +94,11 @@ def test_after_some_steps_the_profile_is_what_the_run_records_and_the_ray_is_fad
     off = np.abs(cosine - theory_)
     assert f"likeness of examples {off.max():.2f} at block {off.argmax()}." in answer["said"]
     assert all(t["opacity"] < 1 for p in answer["panels"] for t in p["figure"]["data"] if "opacity" in t)
+
+
+def test_networks_that_diverged_are_said_to_have():
+    answer = ask("profiles", steps=4, sigma=4.0)
+    assert answer["said"] == "After 4 steps these networks have diverged: no number is left to be compared."
 
 
 @pytest.mark.parametrize("many", [1.5, 5], ids=["at once", "one pair of cores after the other"])
@@ -162,11 +182,11 @@ def test_networks_that_start_elsewhere_train_as_those_that_an_experiment_starts_
 
 def test_the_plane_is_filled_as_networks_are_trained(monkeypatch):
     monkeypatch.setattr(chaos, "SHORT", chaos.SHORT | {"steps": 2, "width": 16})
-    monkeypatch.setattr(chaos, "PATIENCE", -1)
+    monkeypatch.setattr(boards, "PATIENCE", -1)
     first = ask("chaos", trained=True)
     assert first["more"]
     assert "0 of 72 networks of 12 layers" in first["said"]
-    monkeypatch.setattr(chaos, "PATIENCE", 1e9)
+    monkeypatch.setattr(boards, "PATIENCE", 1e9)
     answer = ask("chaos", trained=True)
     assert not answer["more"]
     cells = np.array(answer["panels"][0]["figure"]["data"][1]["z"], float)

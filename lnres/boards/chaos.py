@@ -1,14 +1,13 @@
 """The edge of chaos: the plane of variances, networks that are trained all over it, and one at the dot."""
 
 import math
-import time
 from functools import lru_cache
 
 import numpy as np
 
 from lnres import theory
 from lnres.boards.base import BOARDS, Answer, Board, Panel, Point, Toggle
-from lnres.boards.theory import common, experiment, measured, profile_panels, size, trained_in_lab
+from lnres.boards.theory import common, experiment, measured, patiently, profile_panels, size, trained_in_lab
 from lnres.figures import theory as charts
 
 LOW, HIGH = (0.5, 0.0), (4.0, 0.5)
@@ -64,8 +63,6 @@ COLUMNS, ROWS, TOGETHER, SCATTER = 12, 6, 4, 29
 """Points of the plane at which networks are trained, how many at a time, and how far the next is on."""
 SHORT = {"width": 48, "batch": 32, "steps": 200, "optimizer": "sgd", "lr": 0.003, "seeds": TOGETHER}
 """How they are trained."""
-PATIENCE = 0.3
-"""Seconds after which an answer is given with the points that are trained so far."""
 
 
 def accuracies(v: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,14 +72,13 @@ def accuracies(v: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     x, y = ((low + (high - low) * (np.arange(n) + 0.5) / n).round(4)
             for low, high, n in zip(LOW, HIGH, (COLUMNS, ROWS), strict=True))  # fmt: skip
-    e, begun = at_the_dot(v).replace(depth=v["depth"], **SHORT), time.monotonic()
-    e, found = e.replace(sigma_w2=1.0, sigma_b2=1.0), np.full((ROWS, COLUMNS), np.nan)
+    e = at_the_dot(v).replace(depth=v["depth"], **SHORT, sigma_w2=1.0, sigma_b2=1.0)
+    found, ask = np.full((ROWS, COLUMNS), np.nan), patiently()
     for i in range(0, found.size, TOGETHER):
-        if time.monotonic() - begun > PATIENCE:
-            break
         row, column = np.divmod(np.arange(i, i + TOGETHER) * SCATTER % found.size, COLUMNS)
         start = ("sigma_w2", tuple(x[column].tolist())), ("sigma_b2", tuple(y[row].tolist()))
-        found[row, column] = measured(e, "trainable", start)["accuracy"]
+        if seen := ask(e, "trainable", start):
+            found[row, column] = seen["accuracy"]
     return x, y, found
 
 

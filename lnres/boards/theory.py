@@ -1,5 +1,8 @@
 """Prediction over measurement: networks are measured as the hand moves, and closed forms laid over them."""
 
+import math
+import time
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +27,16 @@ AXES = {"variance": "mean square", "gradient": "gradient²", "cosine": "mean cos
 def measured(e, name: str = "probe", options: tuple = ()) -> dict[str, np.ndarray]:
     """A measure of an experiment, remembered; it is frozen, and so is what it does."""
     return local.start().measure(name, e, **dict(options))
+
+
+PATIENCE = 0.3
+"""Seconds after which an answer is given with what is measured so far."""
+
+
+def patiently() -> Callable[..., dict[str, np.ndarray] | None]:
+    """A function that is ``measured`` until a hand has waited long enough, then None."""
+    end = time.monotonic() + PATIENCE
+    return lambda *what: measured(*what) if time.monotonic() < end else None
 
 
 def experiment(**settings):
@@ -83,6 +96,10 @@ PROFILE = (
 )  # fmt: skip
 
 
+AT_ONCE = 0.01
+"""Seconds that it takes at most to remember a measure."""
+
+
 def chosen(v: dict):
     """The network whose profiles are shown."""
     return experiment(
@@ -97,32 +114,39 @@ def profiles(v: dict) -> Answer:
 
     e = chosen(v)
     idle = ["place"] * (v["norm"] == "none")
-    if not v["steps"]:
-        seen = measured(e)
-        return Answer(profile_panels(e, seen), idle, sentence(e, seen), trained_in_lab(e))
-    try:
-        seen = measured(e, "trained", (("steps", v["steps"]),))
-    except ValueError as error:
-        return Answer(profile_panels(e, measured(e)), idle, f"{error}.", trained_in_lab(e))
-    return Answer(profile_panels(e, seen, True), idle, strayed(e, seen, v["steps"]), trained_in_lab(e))
+    begun, seen = time.monotonic(), measured(e)
+    known = time.monotonic() - begun < AT_ONCE
+    said, more, faded = sentence(e, seen), False, False
+    if v["steps"] and not known:
+        said, more = f"At init; {v['steps']} steps of training are being made …", True
+    elif v["steps"]:
+        try:
+            seen = measured(e, "trained", (("steps", v["steps"]),))
+            said, faded = strayed(e, seen, v["steps"]), True
+        except ValueError as error:
+            said = f"{error}."
+    return Answer(profile_panels(e, seen, faded), idle, said, trained_in_lab(e), more)
 
 
 def reference(e, name: str, rows: np.ndarray) -> np.ndarray | None:
-    """A panel's closed form of step 0, moved to where a trained network's sizes begin; None without one."""
+    """A panel's closed form of step 0, moved to where trained networks' sizes begin; None without one."""
     from lnres.meanfield import predict
 
     (array, power), at = SHOWN[name], max(0, e.depth - ENDS) if name == "gradient" else 0
     values = predict(e, array).values
     if values is None or name == "cosine":
         return values
-    return (values / values[at]) ** power * np.exp(np.nanmean(np.log(rows[at])))
+    there = rows[at][np.isfinite(rows[at]) & (rows[at] > 0)]
+    return (values / values[at]) ** power * np.exp(np.log(there).mean()) if len(there) else None
 
 
 def strayed(e, seen: dict, steps: int) -> str:
     """How far training has led away from theory, and at which blocks."""
     from lnres.agreement import percent
 
-    told = []
+    told, after = [], f"After {steps} step{'s' * (steps > 1)}"
+    if not np.isfinite(seen["act_rms"]).all(0).any():
+        return f"{after} these networks have diverged: no number is left to be compared."
     for name, (array, power) in SHOWN.items():
         rows = np.asarray(seen[array], float) ** power
         theory_ = reference(e, name, rows)
@@ -133,8 +157,8 @@ def strayed(e, seen: dict, steps: int) -> str:
         far = f"{off.max():.2f}" if name == "cosine" else percent(off.max())
         told.append(f"{TITLES[name].lower()} {far} at block {off.argmax()}")
     if not told:
-        return f"After {steps} steps there is nothing that theory could be compared with."
-    return f"After {steps} steps weights know their data, and theory of step 0 is off: {', '.join(told)}."
+        return f"{after} there is nothing that theory could be compared with."
+    return f"{after} weights know their data, and theory of step 0 is off: {', '.join(told)}."
 
 
 def profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> list[Panel]:
@@ -193,15 +217,20 @@ def waterfall(v: dict) -> Answer:
     """The gradient of six networks on its way down."""
     from lnres.meanfield import predict
 
-    rows, rates = [], []
+    rows, rates, ask = [], [], patiently()
     for label, settings in FALLS.items():
         e = experiment(**settings, batch=v["batch"], gain=v["sigma"], **common(v))
-        grad, found = measured(e)["grad_norm"].astype(float), predict(e, "grad_norm")
+        seen, found = ask(e), predict(e, "grad_norm")
+        grad = seen and seen["grad_norm"].astype(float)
         rows.append({"label": label, "measured": grad, "predicted": found.values})
-        rates.append((label, _rate(grad), _known(found.values), found.theory))
+        known = None if found.values is None else found.values[:, None]
+        rates.append((label, _rate(grad), _rate(known), found.theory))
     anchor = max(0, v["depth"] - ENDS)
-    said = f"BatchNorm's gradient grows × {rates[2][1]:.2f} per layer at batch {v['batch']}; "
-    said += f"LayerNorm's, at the same place, × {rates[0][1]:.2f}."
+    more = any(row["measured"] is None for row in rows)
+    said = "Six networks are being measured; dashes are what theory expects."
+    if not more:
+        said = f"BatchNorm's gradient grows × {rates[2][1]:.2f} per layer at batch {v['batch']}; "
+        said += f"LayerNorm's, at the same place, × {rates[0][1]:.2f}."
     alt = f"Gradient² at every block relative to block {anchor}, with closed forms dashed. {said}"
     return Answer(
         [
@@ -209,6 +238,7 @@ def waterfall(v: dict) -> Answer:
             Panel("rates", "Growth per block, towards the input", said, html=_table(rates)),
         ],
         said=said,
+        more=more,
     )
 
 
@@ -216,24 +246,26 @@ def _table(rates) -> str:
     """Measured and predicted rates side by side."""
     head = "<tr><th></th><th>measured</th><th>theory</th><th></th></tr>"
     rows = "".join(
-        f"<tr><td><b style='color:{colour}'>{label}</b></td><td>× {seen:.3f}</td><td>{expected}</td>"
+        f"<tr><td><b style='color:{colour}'>{label}</b></td><td>{_times(seen)}</td><td>{_times(known)}</td>"
         f"<td><small>{row}</small></td></tr>"
-        for (label, seen, expected, row), colour in zip(rates, charts.SIX, strict=True)
+        for (label, seen, known, row), colour in zip(rates, charts.SIX, strict=True)
     )
     note = f"Of gradient², over all blocks but the first and last {ENDS}; networks' geometric mean."
+    note += " –: not known, or past what single precision can say."
     return f"<table>{head}{rows}</table><p><small>{note}</small></p>"
 
 
-def _rate(grad: np.ndarray) -> float:
-    """The growth of grad² per block towards the input, without both ends; the mean over networks."""
+def _rate(grad: np.ndarray | None) -> float:
+    """The growth of grad² per block towards the input, without both ends; the mean over networks, or NaN."""
+    if grad is None:
+        return math.nan
     with np.errstate(all="ignore"):
-        ratio = np.log(grad[ENDS] / grad[-1 - ENDS]).mean() * 2 / (len(grad) - 1 - 2 * ENDS)
-    return float(np.exp(ratio)) if np.isfinite(ratio) else 0.0
+        return float(np.exp(np.log(grad[ENDS] / grad[-1 - ENDS]).mean() * 2 / (len(grad) - 1 - 2 * ENDS)))
 
 
-def _known(values: np.ndarray | None) -> str:
-    """A predicted rate, where there is one."""
-    return "–" if values is None else f"× {_rate(values[:, None]):.3f}"
+def _times(rate: float) -> str:
+    """A rate, where there is one."""
+    return f"× {rate:.3f}" if 0 < rate < math.inf else "–"
 
 
 BOARDS.put(
@@ -308,7 +340,7 @@ EXPONENTS = (
 
 def exponents(v: dict) -> Answer:
     """How the last gradient, and what is left of the input, go with depth."""
-    last, kept, told = [], [], []
+    last, kept, told, ask = [], [], [], patiently()
     line = np.unique(np.geomspace(2, 60, 40).round())
     for scheme, settings in SCHEMES.items():
         made = [
@@ -317,25 +349,36 @@ def exponents(v: dict) -> Answer:
             )
             for depth in DEPTHS
         ]
-        rest = np.array([measured(e.replace(batch=EXAMPLES))["input_cosine"][-1] for e in made])
+        seen = [ask(e.replace(batch=EXAMPLES)) for e in made]
+        rest = [one["input_cosine"][-1] for one in seen if one]
         curve = [theory.input_cosine(scheme, int(depth)) for depth in line]
-        kept.append({"label": NAMES[scheme], "x": DEPTHS, "measured": rest, "ray": (line, curve)})
+        kept.append(_against(NAMES[scheme], DEPTHS, rest, (line, curve)))
         if scheme in ("pre", "post", "deepnorm"):
-            sizes = np.array([measured(e, "last")["weight_grad_norm"] for e in made])
+            sizes = [one["weight_grad_norm"] for one in (ask(e, "last") for e in made) if one]
             ray = np.array([theory.last_gradient(scheme, int(depth)) for depth in line])
-            at = np.array([theory.last_gradient(scheme, depth) for depth in DEPTHS])
-            ray *= np.exp(np.mean(np.log(sizes).mean(1) - np.log(at)))
-            last.append({"label": NAMES[scheme], "x": DEPTHS, "measured": sizes, "ray": (line, ray)})
-            slope = np.polyfit(np.log(np.array(DEPTHS) + 1.0), np.log(sizes).mean(1), 1)[0]
-            told.append(f"{NAMES[scheme]} {slope:+.2f}".replace("-0", "−0"))
+            if sizes:
+                x, means = DEPTHS[: len(sizes)], np.log(sizes).mean(1)
+                ray *= np.exp(np.mean(means - np.log([theory.last_gradient(scheme, depth) for depth in x])))
+                last.append(_against(NAMES[scheme], DEPTHS, sizes, (line, ray)))
+            if len(sizes) == len(DEPTHS):
+                slope = np.polyfit(np.log(np.array(DEPTHS) + 1.0), means, 1)[0]
+                told.append(f"{NAMES[scheme]} {slope:+.2f}".replace("-0", "−0"))
+    more = min(len(row["x"]) for row in kept) < len(DEPTHS) or len(told) < 3
     said = f"Exponent of the last block's gradient against L + 1, measured: {', '.join(told)}."
+    if more:
+        said = f"Networks of {DEPTHS[0]} to {DEPTHS[-1]} blocks are being measured; dashes are theory."
     panels = [
         Panel("last", "Gradient of the last block · C22", f"Against the number of blocks. {said}",
               charts.against(last, "blocks L", "norm of its weights' gradient", log_y=True)),
         Panel("kept", "What is left of the input · C24", "Cosine of last and first state against L.",
               charts.against(kept, "blocks L", "cos(x₀, x_L)", log_y=False)),
     ]  # fmt: skip
-    return Answer(panels, said=said)
+    return Answer(panels, said=said, more=more)
+
+
+def _against(label: str, x: tuple, measured: list, ray: tuple) -> dict:
+    """A row of a chart against something: the first of ``x`` that were measured so far, and the ray."""
+    return {"label": label, "x": x[: len(measured)], "measured": np.array(measured), "ray": ray}
 
 
 BOARDS.put(
@@ -359,7 +402,7 @@ BATCH = (
 
 def batches(v: dict) -> Answer:
     """The rate at which BatchNorm's gradient explodes, against the batch size."""
-    rows, line = [], np.geomspace(5, 128, 60)
+    rows, line, ask = [], np.geomspace(5, 128, 60), patiently()
     for label, (settings, rate) in EXPLODING.items():
         seen = []
         for batch in BATCHES:
@@ -367,28 +410,31 @@ def batches(v: dict) -> Answer:
                 residual="none", placement="inner", **settings, width=v["width"], seeds=v["nets"], depth=20,
                 batch=batch,
             )  # fmt: skip
-            grad = measured(e)["grad_norm"].astype(float)
-            seen.append((grad[ENDS] / grad[-1 - ENDS]) ** (2 / (20 - 2 * ENDS)))
-        rows.append({
-            "label": label, "x": BATCHES, "measured": np.array(seen), "ray": (line, [rate(b) for b in line]),
-        })  # fmt: skip
+            if found := ask(e):
+                grad = found["grad_norm"].astype(float)
+                seen.append((grad[ENDS] / grad[-1 - ENDS]) ** (2 / (20 - 2 * ENDS)))
+        rows.append(_against(label, BATCHES, seen, (line, [rate(b) for b in line])))
     figure = charts.against(rows, "batch size B", "growth of gradient² per layer", log_y=False,
                             key={"x": 0.99, "xanchor": "right", "y": 0.99, "yanchor": "top"})  # fmt: skip
     depth = {"label": "BatchNorm → ReLU", "x": (), "measured": (),
              "ray": (line, [theory.batchnorm_depth(b) for b in line])}  # fmt: skip
     reach = charts.against([depth], "batch size B", "layers", log_y=False)
-    at = {row["label"]: float(row["measured"][2].mean()) for row in rows}
-    said = (
-        f"At batch {BATCHES[2]}, BatchNorm → ReLU grows × {at['BatchNorm → ReLU']:.2f} per layer "
-        f"(theory {theory.batchnorm_rate(BATCHES[2]):.2f}), LayerNorm → ReLU "
-        f"× {at['LayerNorm → ReLU']:.2f}. A smaller batch makes it worse."
-    )
+    more = any(len(row["x"]) < len(BATCHES) for row in rows)
+    said = "Networks are being measured; dashes are what theory expects."
+    if not more:
+        at = {row["label"]: float(row["measured"][2].mean()) for row in rows}
+        said = (
+            f"At batch {BATCHES[2]}, BatchNorm → ReLU grows × {at['BatchNorm → ReLU']:.2f} per layer "
+            f"(theory {theory.batchnorm_rate(BATCHES[2]):.2f}), LayerNorm → ReLU "
+            f"× {at['LayerNorm → ReLU']:.2f}. A smaller batch makes it worse."
+        )
     return Answer(
         [
             Panel("rates", "BatchNorm's explosion · C11, C12, C14", said, figure),
             Panel("reach", "How deep it can be trained · C13", "16 / log(rate), a published rule.", reach),
         ],
         said=said,
+        more=more,
     )
 
 

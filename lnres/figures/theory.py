@@ -111,22 +111,26 @@ def profile(
         values = np.log10(np.maximum(predicted, 1e-300)) if log else predicted
         data.append(ray(values, x, INK["colour"], "theory", faded))
         seen.append(np.clip(values, np.log10(VANISHED), 60))
-    floor = log and bool(np.nanmin(rows) <= np.log10(VANISHED) + 1e-6)
+    floor = log and bool((rows <= np.log10(VANISHED) + 1e-6).any())
     axis = decades(*seen) if log else {"range": [-0.05, 1.2], "tickvals": FIFTHS}
     return chart(data, "block", axis | {"title": {"text": title}}, floor, **legend())
 
 
 def waterfall(rows: Sequence[Mapping], anchor: int) -> dict:
-    """log10 of grad² relative to the anchor block: one line a configuration, its ray in the same hue."""
+    """log10 of grad² relative to the anchor block: one line a configuration, its ray in the same hue.
+
+    What is ``measured`` may be None yet, and ``predicted`` be None.
+    """
     data, seen = [], []
     for row, colour in zip(rows, SIX, strict=False):
-        x = np.arange(len(row["measured"]))
-        squares = 2 * logarithm(row["measured"])
-        values = np.where(row["measured"] > VANISHED, squares - squares[anchor], np.nan)
-        data += along(values, x, colour, row["label"])
-        seen.append(values)
+        if row["measured"] is not None:
+            squares = 2 * logarithm(row["measured"])
+            values = np.where(row["measured"] > VANISHED, squares - squares[anchor], np.nan)
+            data += along(values, np.arange(len(values)), colour, row["label"])
+            seen.append(values)
         if row["predicted"] is not None:
-            theory = 2 * np.log10(np.maximum(row["predicted"], 1e-300))
+            theory, x = 2 * np.log10(np.maximum(row["predicted"], 1e-300)), range(len(row["predicted"]))
+            seen += [theory - theory[anchor]] if row["measured"] is None else []
             data.append(ray(theory - theory[anchor], x, colour, row["label"]) | {"showlegend": False})
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}
     axis = decades(*seen) | {"title": {"text": f"gradient² relative to block {anchor}"}}
