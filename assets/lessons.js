@@ -107,6 +107,7 @@ function ask(parent, data, tell) {
     "button", { type: "button", class: "lesson-go", disabled: true, onclick: () => tell("guess", guess) },
     "Guess first, then play",
   );
+  let reach = null; // from where to where a hand has drawn; where an option was chosen first, all of it
   const choose = (i, curve = options[i].y ?? []) => {
     Object.assign(guess, { option: i, curve });
     if (sketch) drawn.setAttribute("d", path(curve));
@@ -116,12 +117,16 @@ function ask(parent, data, tell) {
     go.disabled = false;
     go.textContent = "This is my guess: play";
   };
+  const pick = (i) => {
+    reach = null;
+    choose(i);
+  };
   const turn = (event, i) => {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
     const next = (i + step + options.length) % options.length;
-    choose(next);
+    pick(next);
     buttons[next].focus();
   };
   const buttons = options.map(({ text: said }, i) =>
@@ -129,11 +134,12 @@ function ask(parent, data, tell) {
       "button",
       {
         type: "button", role: "radio", "aria-checked": "false", tabindex: i ? -1 : 0,
-        onclick: () => choose(i), onkeydown: (event) => turn(event, i),
+        onclick: () => pick(i), onkeydown: (event) => turn(event, i),
       },
       h("b", {}, "abcdef"[i]), h("span", {}, said),
     ));
-  // Drawing: the line under the finger replaces what was there, and the nearest option is chosen.
+  // Drawing: the line under the finger replaces what was there, and the nearest option is chosen. Where no hand
+  // has been yet the line goes on level, so that one that stops short of the edge does not fall off there.
   const nearest = (curve) => {
     const far = options.map(({ y }) => y.reduce((sum, v, i) => sum + Math.abs(to.share(v) - to.share(curve[i])), 0));
     return far.indexOf(Math.min(...far));
@@ -154,6 +160,9 @@ function ask(parent, data, tell) {
       curve[Math.round(from[0] + way * (here[0] - from[0]))] = between;
     }
     last = here;
+    const [low, high] = reach ?? (guess.curve ? [0, count] : [from[0], from[0]]);
+    reach = [Math.min(low, here[0], from[0]), Math.max(high, here[0], from[0])];
+    curve.fill(curve[reach[0]], 0, reach[0]).fill(curve[reach[1]], reach[1]);
     choose(nearest(curve), curve);
   };
   if (sketch) {

@@ -106,7 +106,7 @@ def browser() -> None:
         )  # fmt: skip
         groups, note = ([filters()], "") if view == "all" else (pairs(), OPPOSED)
         names = [name for group in groups for name in group]
-        asked = st.query_params.get("claim", "")
+        asked = st.query_params.get("claim") or st.session_state.get("claims-open")
         charted = (name for name in names if results.committed().get(name, {}).get("cells"))
         opened = asked if asked in CLAIMS else next(charted, next(iter(names), ""))
         data = {
@@ -115,6 +115,7 @@ def browser() -> None:
             "note": note if names else NONE,
         }
         part("claims", "claims-list", data, claim=lambda: choose(st.session_state["claims-list"].claim))
+    st.session_state["claims-open"] = opened  # for when the page is left and opened again
     with right:
         if opened:
             detail(CLAIMS[opened].make)
@@ -175,6 +176,12 @@ def spanned(seeds: list[int]) -> str:
     return f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
+def cost(seconds: Iterable[float]) -> str:
+    """How long experiments kept a core busy."""
+    spent = sum(seconds)
+    return f"{spent:.0f} s of one core" if spent < 100 else f"{spent / 60:.0f} minutes of one core"
+
+
 def each(seeds: list[int], values: int) -> list[str]:
     """What every single value of a cell is of: a seed, or a repeat where one seed has made them all."""
     if len(seeds) < values:
@@ -205,7 +212,8 @@ def shown(claim: Claim, row: Mapping, key: str) -> None:
     ]  # fmt: skip
     st.markdown(
         f"{badge(row['verdict'])} &nbsp; {VERDICTS[row['verdict']]} &nbsp; "
-        f":gray[{spanned(seeds)}, {row['date']}, torch {literal(row['versions']['torch'])}]"
+        f":gray[{spanned(seeds)}, rule version {row['rule_version']}, {cost(row['experiments'].values())}, "
+        f"{row['date']}, torch {literal(row['versions']['torch'])}]"
     )
     told_in = {unit: [c for c in cells if units[c["name"]] is unit] for unit in units.values()}
     panels = [chart(claim, unit, there) for unit, there in told_in.items() if any(c["n"] > 1 for c in there)]
@@ -257,13 +265,13 @@ def again(claim: Claim) -> None:
         st.markdown(f"**Run again, here and now, with seeds from {own.first} on:**")
         found = results.row_of(claim, [own.results[name] for name in claim.experiments])
         shown(claim, found, "claims-own-chart")
-    kept = (results.load(name, results.folder_of(results.COMMITTED)) for name in claim.experiments)
-    minutes = sum(result["seconds"] for result in kept if result) / 60
+    elif own.running:
+        other = st.session_state["claims-own"]
+        st.caption(f"{other} is being run again: a run of this one would take its place.")
     st.button(
         "Run it again" if claim.id in results.committed() else "Run it", key=f"again-{claim.id}",
         icon=":material/replay:", on_click=start, args=(claim,),
-        help=f"With fresh seeds. Last time it took {minutes:.1f} minutes of one core." if minutes
-        else "With fresh seeds, in the background; how far it is will be shown.",
+        help="With fresh seeds, in the background; how far it is will be shown.",
     )  # fmt: skip
 
 

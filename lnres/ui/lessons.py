@@ -201,6 +201,6 @@ def answer(runs: Lockstep, name: str, attempt: Attempt) -> None:
         st.markdown("\n".join(["| measured | mean | 95 % interval |", "|---|---|---|", *rows]))
         steps = max(e.steps for e in lesson.experiments())
         st.caption(
-            f"A lesson of seconds, {steps:,} steps and one learning rate, shows; claims "
-            f"{', '.join(lesson.claims)} decide, with runs and learning rates of their own."
+            f"A lesson of {steps:,} steps shows; claims {', '.join(lesson.claims)} decide, with runs and "
+            "learning rates of their own."
         )
