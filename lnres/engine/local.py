@@ -416,7 +416,8 @@ class Lockstep:
             if wrong := values.keys() - set(live := run.experiment.live()):
                 raise ValueError(f"{min(wrong)}: only {', '.join(live)} can change in a fork")
             if not 0 <= step <= (last := run.record.last_step + 1):
-                raise ValueError(f"step={step}: choose a step from 0 to {last} to fork from")
+                so_far = f"the network has made {last:,} steps so far"
+                raise ValueError(f"step={step}: {so_far}; choose a step from 0 to {last} to fork from")
             twin = self._more(run.experiment.fork(step, **values), run.record.until(step))
             self._send("fork", index, twin.id, step, values)
             self._make_room(index)
