@@ -76,7 +76,7 @@ ROWS += [{"clip": 1.0, "stream": "drift", "norm": "batch"}, {"data": "identity",
 @pytest.mark.parametrize("settings", ROWS, ids=str)
 def test_a_step_reads_no_number_from_the_device(settings, numberless):
     """Neither where it is recorded and tested, nor where it is not."""
-    run = Run(experiment(**settings | {"record_every": 1}))
+    run = Run(experiment(**settings | {"record_every": 1, "depth": 1}))
     with Border():
         arrays = run.ahead()
         run.replay()
