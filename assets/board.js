@@ -276,7 +276,7 @@ class Board {
     this.said = h("p", { class: "board-said", "aria-live": "polite" });
     this.onward = h("a", { class: "board-onward", hidden: true });
     this.grid = h("div", { class: "lnres-grid" });
-    this.root = h("section", { class: "lnres lnres-board" }, this.bar, this.said, this.onward, this.grid);
+    this.root = h("section", { class: "lnres lnres-board board-fresh" }, this.bar, this.said, this.onward, this.grid);
     parent.append(this.root);
     this.key = told.key;
     // What is out of sight is drawn when it comes into it.
@@ -384,6 +384,7 @@ class Board {
   wait(on) {
     clearTimeout(this.noticed);
     this.root.classList.remove("board-asking");
+    this.root.classList.toggle("board-fresh", on && !this.answer);
     if (on) this.noticed = setTimeout(() => this.root.classList.add("board-asking"), NOTICED);
   }
 

@@ -71,8 +71,10 @@ def reason(e: Experiment, spread: np.ndarray, there: np.ndarray) -> str:
     if e.norm == "batch" and e.batch < FEW:
         return f"with {e.batch} examples a batch, BatchNorm's rates scatter wildly"
     if spread.max() > NARROW:
-        few = "a single network" if e.seeds == 1 else f"{e.seeds} networks"
-        return f"it is for wide networks: {few} of width {e.width} scatter by {percent(spread.max())} here"
+        few = f"a network of width {e.width} scatters"
+        if e.seeds > 1:
+            few = f"{e.seeds} networks of width {e.width} scatter"
+        return f"it is for wide networks: {few} by {percent(spread.max())} here"
     return "what theory takes as independent is not quite, over so many blocks"
 
 

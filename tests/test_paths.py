@@ -74,6 +74,20 @@ def test_what_takes_too_long_is_refused_in_words():
         complete(paths(Experiment(depth=256, width=256), {}))
 
 
+@pytest.mark.usefixtures("measured_here")
+@pytest.mark.parametrize(
+    ("e", "said"),
+    [
+        (Experiment(depth=256, width=256, record_every=0), "choose a smaller depth or batch."),
+        (Experiment(**SMALL, norm="none", residual="identity", lr=100.0), "there is none to follow."),
+    ],
+)
+def test_where_there_are_no_paths_a_sentence_says_why(e, said):
+    answer = CLOSER["paths"].make(e).function({"trained": "20"})
+    assert answer.said.endswith(said)
+    assert not answer.panels
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_input_gradients_turn_as_theory_says(scheme):
     settings, skips = SCHEMES[scheme]

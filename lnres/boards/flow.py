@@ -29,9 +29,15 @@ def paths(e) -> Board:
     """A residual network is a sum of paths, each through some of its branches: who carries the gradient?"""
 
     def answer(v: dict) -> Answer:
-        energy = measured(e.at(-1).replace(record_every=0), "paths", (("steps", int(v["trained"])),))[
-            "energy"
-        ]
+        try:
+            steps = ("steps", int(v["trained"]))
+            energy = measured(e.at(-1).replace(record_every=0), "paths", (steps,))["energy"]
+        except ValueError as error:
+            return Answer([], said=f"{error}.")
+        if not np.isfinite(energy).all():
+            return Answer(
+                [], said="This network has diverged, or no gradient arrives: there is none to follow."
+            )
         blocks, share = len(energy) - 1, energy.mean(1)
         k = np.arange(blocks + 1)
         taken = _taken(e.at(-1))

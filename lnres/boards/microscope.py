@@ -332,6 +332,8 @@ def microscope(v: dict[str, Any]) -> Answer:
     idle += [] if scene.norm.shifts else ["beta"]
     source = "all of them remembered from training" if scene.norm.remembered else "computed from these alone"
     said = f"{label}: the {shared} numbers of one hue share their statistics, {source}. Click a number."
+    if shared == 1 and not scene.norm.remembered:
+        said = f"{label}: each number is the only one of its hue, which leaves β of it. Click a number."
     return Answer([first, hand, after, movers(scene), code(scene)], idle, said)
 
 
