@@ -276,7 +276,7 @@ claim(
     "He et al. 2015; Hardt and Ma 2017.",
     "Error of y = x on fresh inputs, over the plain network's: supported if a third or less, refuted if "
     "not smaller.",
-    *[Ask(f"{name}, {d} blocks", times(f"{name} D={d} error",
+    *[Ask(f"{name}, {d} block{'s' * (d > 1)}", times(f"{name} D={d} error",
     f"plain none D={d} error"), Fall(math.log(3)), FACTOR)
       for name in ("bare", "ReZero", "pre-LN", "post-LN") for d in (1, 4, 16)],
     experiments="E10",

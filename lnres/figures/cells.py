@@ -18,13 +18,15 @@ ROW = 40
 
 
 def ratios(rows: Sequence[Mapping]) -> dict:
-    """A logarithmic axis: 1, 2, 5, 10 are named where two decades show all, else powers of ten alone."""
+    """A logarithmic axis: the fewer decades it shows, the more digits between powers of ten are named."""
     seen = [value / math.log(10) for row in rows for value in row["values"] if math.isfinite(value)]
-    low, high = math.floor(min(seen)), math.ceil(max(seen))
+    span = max(seen) - min(seen)
     axis = {"type": "log", "exponentformat": "power"}
-    if high - low > 2:
-        return axis
-    ticks = [digit * 10.0**power for power in range(low - 1, high + 1) for digit in (1, 2, 5)]
+    if span > 3:
+        return axis | {"dtick": math.ceil(span / 8)}
+    digits = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if span < 0.7 else (1, 2, 5)
+    powers = range(math.floor(min(seen)) - 1, math.ceil(max(seen)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in digits]
     return axis | {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 

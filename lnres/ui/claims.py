@@ -179,7 +179,7 @@ def spanned(seeds: list[int]) -> str:
 def cost(seconds: Iterable[float]) -> str:
     """How long experiments kept a core busy."""
     spent = sum(seconds)
-    return f"{spent:.0f} s of one core" if spent < 100 else f"{spent / 60:.0f} minutes of one core"
+    return f"{spent:.2g} s of one core" if spent < 100 else f"{spent / 60:.0f} minutes of one core"
 
 
 def each(seeds: list[int], values: int) -> list[str]:
