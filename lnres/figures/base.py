@@ -173,7 +173,7 @@ def straight(y: float) -> dict:
 def decades(snap: float = 1, least: float = 2, quantiles: Sequence[float] = (0.02, 0.98), **more) -> dict:
     """A logarithmic axis over what is visible, without its rarest values."""
     robust = {"range": "y", "log": True, "quantiles": list(quantiles), "snap": snap, "least": least} | more
-    return {"type": "log", "nticks": 7, "exponentformat": "power", "range": robust}
+    return {"type": "log", "nticks": 4, "exponentformat": "power", "range": robust}
 
 
 def linear(around: float = 0.0, least: float = 0.01) -> dict:

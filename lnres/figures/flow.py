@@ -107,7 +107,7 @@ def roads(runs: Sequence[Config]) -> dict:
             "showscale": False, "hovertemplate": "block %{x}: cosine of skip and branch %{z:.2f}",
             "z": [{"ref": "skip_branch_cosine", "run": run.index, "at": "frame", "over": "mean"}],
         })  # fmt: skip
-    scale = decades(above=VANISHED, quantiles=(0, 1), least=3) | {"nticks": 4}
+    scale = decades(above=VANISHED, quantiles=(0, 1), least=3)
     layout = {
         "margin": {"l": 46, "r": 12, "t": 6, "b": 34}, "showlegend": False, "hovermode": "closest",
         "xaxis": {"title": {"text": "block"}, "range": [0.5, last + 0.5], "anchor": "y2", "showgrid": False},
