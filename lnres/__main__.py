@@ -45,6 +45,7 @@ def trained(run, quiet: bool):
     """The record of a run that has made all its steps; what happens on the way is told on stderr."""
     from tqdm import tqdm
 
+    from lnres.meanfield import foreseen
     from lnres.record import Record
 
     e = run.first
@@ -52,6 +53,8 @@ def trained(run, quiet: bool):
     with tqdm(total=e.steps, unit="step", disable=quiet) as bar:
         while run.step < e.steps:
             arrays, header = next(run)
+            if run.step == 1:  # to the first belongs what theory says of it
+                arrays |= foreseen(e.at(0), arrays)
             record.extend(arrays, header)
             for event in header["events"]:
                 bar.write(event["text"], file=sys.stderr)

@@ -14,7 +14,7 @@ from rows import REFUSED, SOMETIMES
 
 from lnres.__main__ import main
 from lnres.experiment import Experiment
-from lnres.record import CLOCK_OF, Record
+from lnres.record import CLOCK_OF, CLOCKS, Record
 from lnres.train import Run, probe
 
 ROOT = Path(__file__).parents[1]
@@ -53,8 +53,10 @@ def test_train_writes_a_record_and_prints_json(tmp_path):
     assert [len(summary[name]) for name in ("loss_train", "acc_train", "loss_test", "acc_test")] == [2] * 4
     assert "25/25" in done.stderr
     with safetensors.safe_open(path, "np") as file:
-        assert set(file.keys()) == set(CLOCK_OF) - SOMETIMES
+        told = {"theory_step", *CLOCKS["theory_step"]}
+        assert set(file.keys()) == (set(CLOCK_OF) - SOMETIMES) | told
         assert file.get_tensor("loss_train").shape == (25, 2)
+        assert np.array_equal(file.get_tensor("theory_step"), [0])
 
 
 def test_train_equals_the_library(run_main, tmp_path):
