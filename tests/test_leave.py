@@ -9,10 +9,12 @@ import pytest
 from browser_app import OFFLINE
 from damage import damaged
 
+from lnres.data import DATA
 from lnres.experiment import Experiment
 from lnres.export import FORMATS
 from lnres.export.report import report
 from lnres.export.tables import experiment_of, from_csv, from_json, to_csv, to_json
+from lnres.models import MODELS
 from lnres.record import CLOCK_OF, Record
 from lnres.scene import Scene
 from lnres.tables import read_csv
@@ -47,6 +49,16 @@ def test_a_table_comes_back_as_the_records_it_was_made_of(records):
         assert set(read) == flat
         for name in flat:
             np.testing.assert_array_equal(read[name], record[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"data": name} for name in DATA] + [{"model": name} for name in MODELS], ids=str
+)
+def test_whatever_can_be_trained_can_be_taken_along(settings):
+    record = recorded(E.replace(steps=2, **settings))
+    assert all(FORMATS[to].make([record]) for to in FORMATS)
+    (read,) = from_csv(to_csv([record])).values()
+    np.testing.assert_array_equal(read["loss_train"], record["loss_train"])
 
 
 def test_a_row_of_a_table_is_a_step_a_seed_and_a_block(records):

@@ -45,7 +45,7 @@ def _has_cells(record: Record, name: str) -> bool:
     """Whether an array of a record is one number per step and seed, or per step, place and seed."""
     return (
         name in record
-        and name not in CLOCKS
+        and name not in (*CLOCKS, *CLOCKS["plane_step"])
         and record[name].ndim in (2, 3)
         and record[name].dtype == np.float32
     )
