@@ -118,7 +118,25 @@ class Figure {
     this.node.on("plotly_click", ({ points: [point] }) => {
       if (this.panel.clicks) this.board.set(this.panel.clicks, [point.customdata ?? point.pointIndex ?? point.pointNumber].flat());
     });
+    this.node.on("plotly_hover", ({ points: [point] }) => {
+      const { pictures, columns } = this.panel.figure.layout.meta ?? {};
+      if (pictures) this.compare(pictures[point.pointNumber[0]], pictures[columns[point.pointNumber[1]]]);
+    });
     if (this.panel.drags) this.handle();
+  }
+
+  /** Beside the title stand pictures of what is compared at the pointer. */
+  compare(...pictures) {
+    const head = this.node.parentNode.querySelector(".lnres-title");
+    this.compared ??= head.insertBefore(h("span", { class: "board-pictures" }), head.lastChild);
+    this.compared.replaceChildren(...pictures.map((pixels) => {
+      const side = Math.sqrt(pixels.length);
+      const node = h("canvas", { width: side, height: side });
+      const image = new ImageData(side, side);
+      pixels.forEach((ink, k) => (image.data[4 * k + 3] = 255 * ink)); // black as it is, on paper
+      node.getContext("2d").putImageData(image, 0, 0);
+      return node;
+    }));
   }
 
   /** What is dragged: a ring over the chart, moved by the pointer or the arrow keys. */

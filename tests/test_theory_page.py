@@ -156,6 +156,10 @@ def test_the_carpet_says_the_cosines_and_draws_c04_and_c32():
     first = start["pixels"][0].reshape(8, 8)
     np.testing.assert_allclose(side[:8], first, atol=0.006)
     np.testing.assert_allclose(edge[:, :8], first, atol=0.006)
+    meta, cells = tiles[0]["figure"]["layout"]["meta"], np.array(tiles[0]["figure"]["data"][0]["z"], float)
+    np.testing.assert_allclose(meta["pictures"], start["pixels"], atol=0.006)
+    there = np.isfinite(cells[0])
+    np.testing.assert_array_equal(np.array(meta["columns"])[there], np.tile(np.arange(40), there.sum() // 40))
 
 
 @pytest.mark.parametrize(("dot", "kind"), [((3.0, 0.1), "explode"), ((1.0, 0.2), "vanish")])

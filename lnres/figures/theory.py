@@ -146,6 +146,8 @@ def carpet(cosines: np.ndarray, layers: Sequence[int], pixels: np.ndarray) -> di
     """Square tiles side by side: the cosines of all pairs of examples after each of these layers.
 
     Examples are sorted by class, and on the edges stands one of each, from its ``pixels`` (n, 64) in 0..1.
+    For who points at a cell, ``meta`` of the layout has all ``pictures``, and which of them each of the
+    ``columns`` is.
     """
     many, gap = cosines.shape[1], max(1, cosines.shape[1] // 16)
     blank = np.full((many, gap), np.nan)
@@ -160,7 +162,8 @@ def carpet(cosines: np.ndarray, layers: Sequence[int], pixels: np.ndarray) -> di
     small = ink | {"dx": dot, "dy": dot, "hoverinfo": "skip"}
     first = dot / 2 - 0.5
     data = [
-        ink | {"z": np.hstack(tiles), "hovertemplate": "cosine %{z:.2f}<extra></extra>"},
+        ink
+        | {"z": np.hstack(tiles), "hovertemplate": "cosine %{z:.2f}<extra></extra>", "hoverongaps": False},
         small | {"z": np.vstack(digits), "x0": first - each - gap / 2, "y0": first},
         small | {"z": edge, "x0": first, "y0": first + many + gap / 2},
     ]
@@ -172,7 +175,9 @@ def carpet(cosines: np.ndarray, layers: Sequence[int], pixels: np.ndarray) -> di
     }
     y = {"visible": False, "scaleanchor": "x", "autorange": "reversed", "constrain": "domain"}
     figure = chart(data, "", y, margin={"l": 8, "r": 8, "t": 4, "b": 26})
-    figure["layout"]["xaxis"] = x
+    columns = np.arange(len(layers) * (many + gap)) % (many + gap)
+    meta = {"pictures": np.round(pixels, 2), "columns": columns[: data[0]["z"].shape[1]]}
+    figure["layout"] |= {"xaxis": x, "meta": meta}
     return figure
 
 
