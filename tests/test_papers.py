@@ -28,6 +28,7 @@ from lnres.papers import (
     points_of,
     run,
 )
+from lnres.papers.paper import COMMITTED
 
 QUICK = ("veit-paths", "deepnorm", "fixup", "rezero", "dong", "xiong-sum", "xiong-slope")
 
@@ -68,6 +69,7 @@ def test_the_status_of_a_claim(verdict, status):
 
 
 def test_rows_are_committed_as_their_numbers_say():
+    assert {row["id"]: row for row in json.loads(COMMITTED.read_text("utf-8"))} == committed()
     assert set(committed()) <= set(PAPERS)
     for name, row in committed().items():
         paper = PAPERS[name].make
