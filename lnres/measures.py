@@ -27,8 +27,8 @@ MEASURES = Registry("measure")
 
 Slices = Generator[None, None, dict[str, np.ndarray]]
 
-LARGE = 5e9
-"""Floating point operations of a step from which networks are measured one after the other, on all cores."""
+LARGE, PART = 5e9, 4e10
+"""Floating point operations of a step that cores share its networks from, and of a part of it at most."""
 
 
 def complete(slices: Slices) -> dict[str, np.ndarray]:
@@ -65,7 +65,7 @@ def shared(e: Experiment, measure: Callable[[Experiment], Slices]) -> Slices:
     """
     (operations, size), cores = e.cost(), os.cpu_count() or 1
     cut = operations > LARGE and size <= MAX_PROBE
-    many = min(e.seeds, max(cores, math.ceil(operations / LARGE))) if cut else 1
+    many = min(e.seeds, max(cores, math.ceil(operations / PART))) if cut else 1
     ends = [e.seeds * k // many for k in range(many + 1)]
     parts = [e.replace(seed=e.seed + low, seeds=high - low) for low, high in pairwise(ends)]
     found = []
