@@ -552,9 +552,11 @@ def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
     before, link = state(page), page.url
     page.get_by_role("link", name="Lessons").click()
     page.locator(".lnres-chip").first.wait_for(state="detached")
+    left = state(page)["step"]  # a player that has gone still tells what it last knew
     until(lambda: busy(app) < 3)
     page.get_by_role("link", name="Lab").click()
-    wait(page, "(step) => lnres.state().at === 25 && lnres.state().step > step + 20", before["step"])
+    page.locator(".lnres-chip").first.wait_for()
+    wait(page, "(step) => lnres.state().at === 25 && lnres.state().step > step + 20", left)
     after = state(page)
     assert [after[name] for name in ("playing", "panels")] == [True, ["loss", "cosine"]]
     assert [[run["id"], run["shown"]] for run in after["runs"]] == [
