@@ -347,8 +347,7 @@ def test_keys_typed_into_a_control_are_not_for_the_player(lab):
 def test_a_panel_turns_into_any_other_and_back(lab):
     for name in ("Accuracy", "Loss"):
         lab.get_by_label("What this panel shows").nth(LOSS).select_option(label=name)
-        chart = lab.locator(".lnres-chart").nth(LOSS)
-        assert chart.get_attribute("aria-label").startswith(name)
+        lab.locator(f".lnres-chart[aria-label^={name}]").wait_for()
         paints(lab, FULL)
     assert stats(lab)["mounts"] == 4
 
@@ -515,7 +514,7 @@ def test_a_fork_goes_on_from_the_step_looked_at_beside_the_old_one(visit):
     page.get_by_label("To which value").fill("0.5")
     page.get_by_role("button", name="Go", exact=True).click()
     wait(page, "() => lnres.state().runs.length === 3 && lnres.state().runs[2].step === lnres.state().step")
-    assert page.locator(".lnres-chip").nth(2).locator("small").inner_text() == "fork of B at 20"
+    page.locator(".lnres-chip").nth(2).get_by_text("fork of B at 20", exact=True).wait_for()
     page.get_by_test_id("stSidebar").get_by_text("C", exact=True).wait_for()
     wait(page, "() => location.search.includes('20.lr.0.5')")
     assert len(set(steps(page))) == 1
@@ -565,7 +564,7 @@ def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
     assert [panel.is_visible() for panel in page.locator(".lnres-panel").all()] == [False, True]
     wait(page, "(link) => location.href === link", link)
     assert page.get_by_role("slider", name="learning rate").get_attribute("aria-valuetext") == "0.1"
-    assert page.get_by_role("spinbutton", name="momentum", exact=True).is_visible()  # of "More settings"
+    page.get_by_role("spinbutton", name="momentum", exact=True).wait_for()  # of "More settings"
     gapless(page)
 
 
@@ -619,7 +618,7 @@ def test_a_page_that_was_refused_plays_once_it_is_affordable(visit):
     assert "51,540 GFLOP" in page.get_by_role("alert").inner_text()
     page.get_by_role("slider", name="width").press("Home")
     wait(page, READY)
-    assert page.get_by_role("alert").count() == 0
+    page.get_by_role("alert").wait_for(state="detached")
 
 
 def test_divergence_is_said_and_marked_while_the_others_go_on(visit):
