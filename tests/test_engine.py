@@ -17,7 +17,8 @@ import torch
 from lnres import measures, train
 from lnres.data import DATA
 from lnres.engine import local, worker
-from lnres.engine.local import MOST_TABLES, Engine, Lockstep
+from lnres.engine.local import Engine
+from lnres.engine.lockstep import MOST_TABLES, Lockstep
 from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
 from lnres.experiment import Experiment
@@ -567,11 +568,11 @@ def test_reset_shows_the_first_step_again(lockstep):
 def test_a_group_that_nobody_watches_holds_still_and_goes_on(lockstep, monkeypatch):
     group = lockstep(FOREVER)
     until(group, lambda: group.runs[0].record.last_step > 20)
-    monkeypatch.setattr(local, "UNWATCHED", 0.2)
+    monkeypatch.setattr(Lockstep, "unwatched", 0.2)
     until(group, lambda: group.held, watch=False)
     before = still(group, watch=False)
     assert group.playing
-    monkeypatch.setattr(local, "UNWATCHED", 3.0)
+    monkeypatch.setattr(Lockstep, "unwatched", 3.0)
     until(group, lambda: group.runs[0].record.last_step > before)
     assert not group.held
 

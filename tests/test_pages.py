@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is 
 
 from lnres.anatomy import code, drawing, formula
 from lnres.engine import local
+from lnres.engine.lockstep import Lockstep
 from lnres.experiment import FIELDS, Experiment
 from lnres.export.tables import to_json
 from lnres.record import Record
@@ -63,7 +64,7 @@ def tokens(*pages) -> list[str]:
     return asked.session_state["tokens"]
 
 
-def runs() -> local.Lockstep:
+def runs() -> Lockstep:
     """The runs of the lab."""
     return local.find(*tokens("lab"))
 

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from lnres.engine import local
+from lnres.engine.lockstep import Lockstep
 from lnres.experiment import Experiment
 from lnres.figures import FIGURES, Config
 from lnres.models import MODELS
@@ -55,7 +56,7 @@ def orders(monkeypatch):
 
 @pytest.fixture
 def lockstep(orders):
-    group = local.Lockstep(local._engine)
+    group = Lockstep(local._engine)
     group.set(EXPERIMENTS)
     group.trained = [Run(experiment) for experiment in EXPERIMENTS]
     return group
@@ -143,7 +144,7 @@ def test_an_unknown_token_is_told_that_its_session_has_ended(address, lockstep):
 
 
 def test_tokens_cannot_be_guessed(orders):
-    tokens = {local.Lockstep(local._engine).token for _ in range(100)}
+    tokens = {Lockstep(local._engine).token for _ in range(100)}
     assert len(tokens) == 100
     assert min(map(len, tokens)) >= 24  # of 64 letters: 144 bits
 

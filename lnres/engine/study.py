@@ -2,21 +2,17 @@
 
 import json
 import math
-import secrets
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lnres.engine.local import Engine, Hosted, Process
 from lnres.record import pack
 
 if TYPE_CHECKING:
-    from lnres.engine.local import Engine, Process
     from lnres.measures import Slices
 
 FLUSH = 0.2
 """Seconds between two messages about how far it is."""
-UNWATCHED = 20.0
-"""Seconds without a viewer after which a study holds still."""
 
 
 class Work:
@@ -84,26 +80,24 @@ class Measuring(Work):
         return [("", pack(found, {}))] if found else []
 
 
-class Study:
+class Study(Hosted):
     """In the server: a visitor's study, where it stands and what it found in ``results``."""
 
-    def __init__(self, engine: "Engine"):
-        self.engine, self.token = engine, secrets.token_urlsafe(18)
-        self.key, self.process = f"study-{self.token}", engine.place()
+    unwatched = 20.0
+
+    def __init__(self, engine: Engine):
+        super().__init__(engine)
+        self.key = f"study-{self.token}"
         self.names: list[str] = []
         self.first, self.total = 0, 0
         self.ticks, self.before, self.said, self.notice = 0, 0, "", ""
         self.results: dict[str, dict] = {}
-        self.watched, self.held = time.monotonic(), False
-        self.tables: set[str] = set()
-        with engine.lock:
-            engine.groups[self.token] = self
 
     def begin(self, names: Sequence[str], first: int) -> None:
         """Run these experiments with seeds from ``first`` on."""
         from lnres.claims.results import usual_ticks
 
-        with self.engine.lock:
+        with self.lock:
             self.stop()
             self.names, self.first = list(names), first
             self.total = sum(usual_ticks(name) or 0 for name in names)
@@ -121,11 +115,6 @@ class Study:
         """How much is done, 0 to 1, by what it took when it was last committed."""
         return min(0.99, (self.before + self.ticks) / self.total) if self.total else 0.0
 
-    def look(self) -> None:
-        """A viewer is there."""
-        self.watched = time.monotonic()
-        self.hold(False)
-
     def stop(self) -> None:
         """Leave it."""
         if self.names:
@@ -134,18 +123,11 @@ class Study:
 
     def hold(self, unwatched: bool) -> None:
         """Nobody looks: stand still; somebody looks again: go on."""
-        unwatched = unwatched and time.monotonic() - self.watched > UNWATCHED
         if self.running and unwatched != self.held:
             self.held = unwatched
             self.process.send("pause" if unwatched else "play", self.key)
 
-    def close(self) -> None:
-        """The visitor has gone."""
-        with self.engine.lock:
-            self.stop()
-            self.engine.groups.pop(self.token, None)
-
-    def revive(self, process: "Process") -> None:
+    def revive(self, process: Process) -> None:
         """Go on in another worker with the experiments that are not finished."""
         self.process, self.held = process, False
         if self.running:

@@ -6,7 +6,7 @@ from math import inf
 
 import streamlit as st
 
-from lnres.engine.local import Lockstep
+from lnres.engine.lockstep import Lockstep
 from lnres.experiment import DIALS, FIELDS, Experiment
 from lnres.fields import text
 from lnres.figures import COLOURS

@@ -9,7 +9,7 @@ import segno
 import streamlit as st
 
 from lnres.data import DATA
-from lnres.engine.local import Lockstep
+from lnres.engine.lockstep import Lockstep
 from lnres.export import FORMATS
 from lnres.export.tables import from_json
 from lnres.record import Record

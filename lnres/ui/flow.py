@@ -7,7 +7,7 @@ import streamlit as st
 
 from lnres.anatomy import code, drawing, formula
 from lnres.boards.flow import CLOSER
-from lnres.engine.local import Lockstep, Seen
+from lnres.engine.lockstep import Lockstep, Seen
 from lnres.experiment import DIALS, FIELDS, Experiment
 from lnres.fields import spoken, text
 from lnres.ui.board import board

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from lnres.boards import Panel
-from lnres.engine.local import Lockstep
+from lnres.engine.lockstep import Lockstep
 from lnres.engine.study import Study
 from lnres.lessons import FIRST, LESSONS, MORE, OPEN, Runs, handout, interval, question, told
 from lnres.scene import Scene
