@@ -1,5 +1,6 @@
 """The oracle of the suite: the same network written a second time, in plain ``torch.nn``, for one member."""
 
+import sys
 from unittest import mock
 
 import pytest
@@ -431,6 +432,22 @@ def torch_names():
 @pytest.fixture(scope="session")
 def torch_optimizers():
     return TORCH_OPTIMIZERS
+
+
+@pytest.fixture
+def run_main(monkeypatch, capfd):
+    """Runs a command in this process: (exit status, stdout, stderr), with what its workers say."""
+    from lnres.__main__ import main
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["lnres", *words])
+        try:
+            status = main()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capfd.readouterr()
+
+    return run
 
 
 @pytest.fixture

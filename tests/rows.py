@@ -18,6 +18,10 @@ SOMETIMES |= {"time_grad_norm", "regions"} | {
 """Arrays of a record that only some runs have."""
 
 
+WITHIN = ("inner", "activated", "every")
+"""Where a norm stands within a recurrence, and sees one time step alone, which has no positions."""
+
+
 def fitting(settings: dict, width: int = 64) -> dict:
     """The settings, with what a view, InstanceNorm (positions) and GroupNorm (groups) need."""
     added = {}

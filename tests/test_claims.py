@@ -1,8 +1,6 @@
 """Claims are decided by their rules alone: fast ones for real, committed ones again by the rule code."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -117,24 +115,25 @@ def test_what_is_found_comes_back_from_its_file(tmp_path):
     assert results.load("E02", tmp_path) is None
 
 
-def test_the_command_keeps_what_is_finished_and_goes_on_from_there(tmp_path):
+def test_the_command_keeps_what_is_finished_and_goes_on_from_there(run_main, tmp_path):
     file = tmp_path / "claims.json"
-    command = [sys.executable, "-m", "lnres", "claims", "K12", "--json", str(file)]
-    done = subprocess.run(command, cwd=results.ASSETS.parent, capture_output=True, text=True, check=True)
-    assert "E01" in done.stderr
+    command = ["claims", "K12", "--json", str(file)]
+    status, _, err = run_main(*command)
+    assert status == 0
+    assert "E01" in err
     rows = {row["id"]: row for row in json.loads(file.read_text())}
     assert rows["K12"]["verdict"] == "exact"
     assert rows["K46"]["verdict"] == "fact"
     assert "K03" not in rows
     kept = (tmp_path / "claims" / "E01.json").read_bytes()
-    again = subprocess.run(command, cwd=results.ASSETS.parent, capture_output=True, text=True, check=True)
-    assert "E01" not in again.stderr
+    status, _, err = run_main(*command)
+    assert status == 0
+    assert "E01" not in err
     assert (tmp_path / "claims" / "E01.json").read_bytes() == kept
 
 
-def test_a_claim_that_is_not_there_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "lnres", "claims", "K99"]
-    done = subprocess.run(command, cwd=results.ASSETS.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("lnres: claim='K99': choose one of")
-    assert done.stderr.count("\n") == 1
+def test_a_claim_that_is_not_there_is_one_line(run_main):
+    status, out, err = run_main("claims", "K99")
+    assert (status, out) == (2, "")
+    assert err.startswith("lnres: claim='K99': choose one of")
+    assert err.count("\n") == 1

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from test_pages import opened
+from screen import opened
 
 from lnres.claims import CLAIMS, results
 from lnres.engine import local

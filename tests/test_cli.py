@@ -12,7 +12,6 @@ import pytest
 import safetensors
 from rows import REFUSED, SOMETIMES
 
-from lnres.__main__ import main
 from lnres.experiment import Experiment
 from lnres.record import CLOCK_OF, CLOCKS, Record
 from lnres.train import Run, probe
@@ -26,21 +25,6 @@ def command(*words):
     return subprocess.run(
         [sys.executable, "-m", "lnres", *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
-
-
-@pytest.fixture
-def run_main(monkeypatch, capsys):
-    """Runs a command in this process: (exit status, stdout, stderr)."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["lnres", *words])
-        try:
-            status = main()
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_train_writes_a_record_and_prints_json(tmp_path):
@@ -82,10 +66,10 @@ def test_a_diverged_run_prints_null_and_says_so(run_main):
     assert "seed 0 diverged at step" in err
 
 
-def test_probe_prints_the_profiles():
-    done = command("probe", *SMALL)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+def test_probe_prints_the_profiles(run_main):
+    status, out, err = run_main("probe", *SMALL)
+    assert status == 0, err
+    told = json.loads(out)
     assert Experiment(**told["experiment"]) == E
     states = {"act_mean", "act_std", "act_rms", "cosine", "input_cosine", "grad_norm"}
     blocks = {"dead", "saturated", "skip_grad_norm", "branch_grad_norm", "skip_branch_cosine"}

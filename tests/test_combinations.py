@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from rows import WITHIN
 
 from lnres.blocks import PLACEMENTS
 from lnres.experiment import Experiment
@@ -13,13 +14,10 @@ from lnres.norms import NORMS
 from lnres.residuals import RESIDUALS
 from lnres.train import Run
 
-INSIDE = ("inner", "activated", "every")
-"""Where a norm stands within a recurrence, and sees one time step alone."""
-
 
 def refused(model, norm, placement, residual):
     """Why a combination cannot be, if it cannot."""
-    inside = MODELS[model].make.recurrent and placement in INSIDE
+    inside = MODELS[model].make.recurrent and placement in WITHIN
     if norm == "instance" and model == "mlp":
         return "norm='instance': model=mlp has no positions"
     if inside and norm == "instance":

@@ -44,7 +44,6 @@ def test_the_core_imports_without_streamlit():
     [
         (["lnres.figures"], {"torch", "streamlit"}),
         (["lnres.record", "lnres.verdict", "lnres.registry"], {"torch", "streamlit", "plotly"}),
-        (["lnres.train"], {"streamlit", "plotly", "sklearn"}),
     ],
     ids=lambda names: " ".join(sorted(names)),
 )
@@ -53,7 +52,7 @@ def test_what_a_module_does_without(modules, banned):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_first_step_imports_neither_a_compiler_nor_scikit_learn():
+def test_a_first_step_imports_neither_a_compiler_nor_scikit_learn_nor_what_draws():
     code = """
 import sys
 from lnres.experiment import Experiment
@@ -64,7 +63,7 @@ for name in OPTIMIZERS:
     run = Run(Experiment(depth=1, width=2, optimizer=name))
     next(run)
     run.fork(1).restore(*run.checkpoint())
-print({"sklearn", "torch._dynamo"} & set(sys.modules))
+print({"sklearn", "torch._dynamo", "plotly", "streamlit"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -6,9 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
+from screen import opened
 from test_claims import finished
-from test_pages import ROOT
 
 from lnres import theory
 from lnres.claims import EXPERIMENTS
@@ -185,9 +184,7 @@ def test_a_guess_is_drawn_from_the_size_that_was_measured():
 
 
 def test_the_page_asks_then_runs_then_answers():
-    page = AppTest.from_file(str(ROOT / "pages/lessons.py"), default_timeout=60)
-    page.query_params["lesson"] = "skip"
-    page.run()
+    page = opened("pages/lessons.py", lesson="skip")
     assert not page.exception
     words = " ".join(box.value for box in page.markdown)
     assert "grew" not in words  # nothing is answered yet

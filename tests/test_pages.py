@@ -4,7 +4,6 @@ import json
 import random
 import time
 from html import unescape
-from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -13,7 +12,7 @@ from damage import link
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import REFUSED
-from streamlit.testing.v1 import AppTest  # noqa: TID251  the screen is what is tested here
+from screen import ROOT, AppTest, opened
 
 from lnres.anatomy import code, drawing, formula
 from lnres.engine import local
@@ -27,21 +26,17 @@ from lnres.ui.controls import SCENES, badge
 from lnres.ui.explain import KINDS
 from lnres.ui.files import qr
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("pages/*.py"))
 DEFAULT = Experiment()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _workers():
-    yield
+    """They train while a test waits for them and leave the cores to it otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "UNWATCHED", 0.2)
+        yield
     local.stop()
-
-
-def opened(path="pages/lab.py", **query) -> AppTest:
-    page = AppTest.from_file(str(ROOT / path), default_timeout=60)
-    page.query_params.update(query)
-    return page.run()
 
 
 def complaints(page) -> list[str]:

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from screen import opened
 from test_claims import finished
-from test_pages import opened
 
 from lnres import __main__ as command
 from lnres.claims import EXPERIMENTS, depth, nets, place, results

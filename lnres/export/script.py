@@ -7,6 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -27,6 +28,9 @@ TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+
+template = cache(TEMPLATES.from_string)
+"""A text of a part, compiled once."""
 
 MANY = 70
 """Characters of an equation that are better said in two lines."""
@@ -124,7 +128,7 @@ class Words:
     def filled(self, part):
         """A part, or a text of it, whose templates have been rendered."""
         if isinstance(part, str):
-            return TEMPLATES.from_string(part).render(self.known)
+            return template(part).render(self.known)
         texts = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
         return dataclasses.replace(
             part, **{name: self.filled(text) for name, text in texts.items() if isinstance(text, str)}
