@@ -34,7 +34,7 @@ DEFAULT = Experiment()
 def _workers():
     """They train while a test waits for them and leave the cores to it otherwise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "UNWATCHED", 0.2)
+        patch.setattr(local.Hosted, "unwatched", 0.2)
         yield
     local.stop()
 
