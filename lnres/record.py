@@ -100,6 +100,11 @@ class Record:
         return self._count.get(clock, 0)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return sum(self[name].nbytes for name in self)
+
+    @property
     def last_step(self) -> int:
         """The last optimizer step seen, -1 before the first."""
         return int(self["step"][-1]) if self.rows("step") else -1
@@ -122,6 +127,12 @@ class Record:
         return {
             name: self[name][have.get(name, 0) :] for name in self._rows if names is None or name in names
         }
+
+    def snapshot(self) -> "Record":
+        """What was seen so far, on the same memory: it stays when this one grows."""
+        still = Record(self.header | {"events": self.events})
+        still._rows, still._count = {name: self[name] for name in self}, dict(self._count)
+        return still
 
     def until(self, step: int) -> "Record":
         """A record of what was seen before a step."""

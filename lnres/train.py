@@ -94,7 +94,8 @@ class Run:
         self.graph = Graph(self.batches.feed, self._learn) if self.device == "cuda" else None
         self._broken, self._cut = (First(experiment.seeds, self.device) for _ in range(2))
         self._events: list[dict] = []
-        self._kept: dict[int, tuple[dict, dict]] = {}
+        self.kept: dict[int, Frame] = {}  # checkpoints by their steps
+        self.room = KEEP_BYTES
 
     def __iter__(self) -> "Run":
         return self
@@ -329,10 +330,8 @@ class Run:
 
     def _keep(self) -> None:
         """Remember this step for ``fork``: the latest, and ever fewer before it."""
-        self._kept[self.step] = saved = self.checkpoint()
-        most = max(1, KEEP_BYTES // sum(array.nbytes for array in saved[0].values()))
-        if len(self._kept) > most:  # multiples of large powers of two stay longest
-            del self._kept[min(sorted(self._kept)[:-1], key=lambda t: t & -t)]
+        self.kept[self.step] = self.checkpoint()
+        thin(self.kept, self.room)
 
     def fork(self, step: int, **changes) -> "Run":
         """A new run that equals this one up to ``step`` and then goes its own way."""
@@ -346,17 +345,29 @@ class Run:
     def twin(self, step: int, **changes) -> "Run":
         """A ``fork`` that still has to ``replay`` from the last step before ``step`` that is remembered."""
         twin = Run(self.first.fork(step, **changes))
-        twin._kept = {t: kept for t, kept in self._kept.items() if t <= step}
+        twin.kept = {t: kept for t, kept in self.kept.items() if t <= step}
         if self.step <= step:
             twin.restore(*self.checkpoint())
-        elif twin._kept:
-            twin.restore(*twin._kept[max(twin._kept)])
+        elif twin.kept:
+            twin.restore(*twin.kept[max(twin.kept)])
         return twin
 
     def replay(self) -> None:
         """A step that was seen before: the same, but nothing is measured."""
         self._advance(measure=False)
         self._told = self.step
+
+
+def thin(kept: dict[int, Frame], room: int) -> None:
+    """Forget checkpoints until what is left has at most so many bytes; the latest stays.
+
+    Multiples of large powers of two stay longest.
+    """
+    size = sum(array.nbytes for arrays, _ in kept.values() for array in arrays.values())
+    for step in sorted(sorted(kept)[:-1], key=lambda t: t & -t):
+        if size <= room:
+            return
+        size -= sum(array.nbytes for array in kept.pop(step)[0].values())
 
 
 def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.ndarray]:

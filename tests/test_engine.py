@@ -297,6 +297,64 @@ def test_a_group_that_breaks_is_told_and_leaves_the_others_alone(desk):
     assert same(desk.whole("good0"), by_run(SMALL, 40))
 
 
+def asleep(desk, key):
+    return [seat.run is None for seat in desk.worker.groups[key].seats]
+
+
+def test_runs_without_anything_to_do_wait_on_disk_and_go_on_as_if_they_had_stayed(desk):
+    desk.open("a", LONG, SMALL)
+    desk.run(4)
+    desk.worker.do("change", "a", 0, {"lr": 0.01})
+    desk.run(2)
+    desk.worker.do("pause", "a")
+    desk.run(500)
+    stopped = desk.steps("a")
+    assert asleep(desk, "a") == [True, True]
+    desk.worker.do("hold", "a", True)
+    desk.run(5)
+    assert asleep(desk, "a") == [True, True]
+    desk.worker.do("step", "a")
+    desk.run(2)
+    assert desk.steps("a") == [step + 1 for step in stopped]
+    desk.worker.do("fork", "a", 0, "twin", 3, {"lr": 0.1})
+    desk.worker.do("play", "a")
+    desk.run(500)
+    for name, e in (("a0", LONG), ("a1", SMALL)):
+        for event in desk.records[name].events:
+            e = e.change(event["step"], lr=event["value"])
+        assert same(desk.whole(name), by_run(e, e.steps))
+    expected = by_run(LONG.fork(3, lr=0.1), 200)["loss_train"][3:]
+    assert np.array_equal(desk.records["twin"]["loss_train"], expected)
+
+
+def test_what_does_not_move_is_saved_once(desk, monkeypatch):
+    monkeypatch.setattr(worker, "CHECKPOINT", 0.0)
+    desk.open("a", SMALL)
+    desk.run(500)
+    saved = []
+    desk.store.save = lambda key, checkpoint: saved.append(key)
+    desk.open("b", SMALL.replace(steps=2000))
+    for _ in range(20):
+        desk.clock.now += 1.0
+        desk.run(1)
+    assert saved.count("a0") == 0 < saved.count("b0")
+
+
+def test_runs_of_a_worker_share_what_they_remember(desk, monkeypatch):
+    e = LONG.replace(steps=700, record_every=0)
+    next(run := Run(e))
+    size = sum(array.nbytes for array in run.checkpoint()[0].values())
+    monkeypatch.setattr(worker, "KEPT", 8 * size)
+    desk.open("a", e)
+    while desk.steps("a")[0] < 650:
+        desk.run(1)
+    (seat,) = desk.worker.groups["a"].seats
+    assert sorted(seat.kept) == [100, 200, 300, 400, 500, 600]
+    for key in "bcd":
+        desk.open(key, SMALL)
+    assert sorted(seat.kept) == [400, 600]
+
+
 # After a death
 
 
@@ -359,6 +417,20 @@ def test_a_step_after_a_death_is_the_next_one(desk):
     desk.worker.do("step", "a")
     desk.run(100)
     assert desk.whole("a0").last_step == seen + 1
+
+
+def test_a_paused_group_stays_where_it_is_after_a_death(desk, monkeypatch):
+    monkeypatch.setattr(worker, "CHECKPOINT", 0.0)
+    desk.open("a", LONG)
+    desk.run(3)
+    desk.worker.do("pause", "a")
+    desk.run(3)
+    (made,) = desk.steps("a")
+    assert desk.store.load("a0")[1]["step"] == made
+    desk.worker = Worker(desk.store, desk.hear)
+    desk.open("a", LONG, play=False, seen=[made - 1])
+    desk.run(3)
+    assert desk.whole("a0").last_step == made - 1
 
 
 def test_what_was_seen_before_a_death_is_replayed_at_full_speed(desk):
@@ -579,7 +651,12 @@ def test_a_group_that_nobody_watches_holds_still_and_goes_on(lockstep, monkeypat
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"lr": -1}, "lr='-1': choose"), ({"depth": 3}, "not depth"), ({"colour": 1}, "not colour")],
+    [
+        ({"lr": -1}, "lr=-1: choose"),
+        ({"lr": "0.1--5.lr.3"}, "lr='0.1--5"),
+        ({"depth": 3}, "not depth"),
+        ({"colour": 1}, "not colour"),
+    ],
 )
 def test_a_wrong_change_is_refused_where_somebody_is_told(lockstep, change, said):
     group = lockstep(SMALL, play=False)
@@ -708,6 +785,36 @@ def test_a_fork_is_the_same_run_up_to_its_step_and_catches_up(lockstep):
     assert twin.experiment == LONG.replace(changes="110.lr.0.5")
     assert same(twin.record, by_run(twin.experiment, 200))
     assert twin.record.header["experiment"] == twin.experiment.link()
+
+
+def test_who_cannot_be_told_what_is_new_is_told_why_and_the_others_go_on(engine, lockstep, monkeypatch):
+    bad, good = lockstep(FOREVER, play=False), lockstep(SMALL, play=False)
+    until(bad, lambda: bad.runs[0].record.last_step == 0)
+    monkeypatch.setattr(bad.runs[0].record, "extend", None)
+    bad.play()
+    until(bad, lambda: bad.notice)
+    assert bad.notice.startswith("TypeError: ")
+    good.play()
+    until(good, done(good))
+
+
+def test_where_the_memory_for_records_is_full_the_forgotten_go_first_and_then_the_largest_stands(
+    engine, lockstep, monkeypatch
+):
+    small, large, forgotten = (lockstep(FOREVER.replace(steps=10**5, record_every=n)) for n in (100, 1, 1))
+    for group in (forgotten, large, small):
+        until(group, lambda group=group: group.runs[0].record.last_step > 50)
+    forgotten.pause()
+    forgotten.watched -= local.FORGOTTEN
+    monkeypatch.setattr(local, "MOST_RECORDED", 0)
+    engine._make_room(time.monotonic())
+    assert "nobody watched" in forgotten.notice
+    assert forgotten.nbytes == 0
+    assert large.playing
+    engine._make_room(time.monotonic())
+    assert not large.playing
+    assert "memory for recordings is full" in large.notice
+    assert small.playing
 
 
 def test_a_fork_from_where_nobody_was_is_refused(lockstep):

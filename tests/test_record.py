@@ -210,3 +210,15 @@ def test_a_file_whose_arrays_do_not_fit_is_refused(damage, tmp_path):
     (tmp_path / "run").write_bytes(pack(arrays, {}))
     with pytest.raises(ValueError, match="this is not a record of lnres: "):
         Record.load(tmp_path / "run")
+
+
+def test_a_snapshot_stays_when_its_record_grows():
+    record = Record({"label": "a"})
+    record.extend({"step": np.arange(3, dtype=np.int32)}, {"events": [{"step": 1, "kind": "k", "text": "t"}]})
+    still, before = record.snapshot(), record.tobytes()
+    record.extend(
+        {"step": np.arange(3, 6, dtype=np.int32)}, {"events": [{"step": 4, "kind": "k", "text": "t"}]}
+    )
+    assert still.tobytes() == before
+    still.extend({"step": np.array([9], np.int32)})
+    assert record["step"].tolist() == list(range(6))

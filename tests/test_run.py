@@ -270,7 +270,7 @@ def test_a_long_run_keeps_little_and_forks_anywhere(monkeypatch):
     size = sum(array.nbytes for array in trained(e, 1).checkpoint()[0].values())
     monkeypatch.setattr(train, "KEEP_BYTES", 3 * size)
     run = trained(e, 850)
-    assert len(run._kept) == 3
+    assert len(run.kept) == 3
     for step in (40, 420, 830):
         assert same(run.fork(step), trained(e, step))
 

@@ -24,6 +24,12 @@ if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and worker
 
 MEASURE_PATIENCE = 30.0
 """Seconds after which whoever waits for a measure is told that there is none."""
+MOST_RECORDED = 4 * 2**30
+"""Bytes of records that the server keeps of all viewers together."""
+FORGOTTEN = 600.0
+"""Seconds without a viewer after which records may go, if others need their room."""
+COUNT = 1.0
+"""Seconds between two looks at how much is recorded."""
 
 
 def _serve(pipe, folder: str) -> None:
@@ -56,7 +62,7 @@ class Process:
 
     def send(self, *command) -> None:
         """Send a command; one to a worker that has died is lost, and its replacement is told anew."""
-        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError, OSError):
+        with self._lock, contextlib.suppress(OSError):
             self.pipe.send(command)
 
 
@@ -70,14 +76,16 @@ class Asked:
 
     def on_frame(self, _: str, blob: bytes) -> None:
         """What was found."""
-        self.answer.set_result(unpack(blob)[0])
+        if not self.answer.done():  # by a worker that died right behind its answer
+            self.answer.set_result(unpack(blob)[0])
 
     def on_finished(self) -> None:
         """It is done."""
 
     def on_failed(self, why: str) -> None:
         """It could not be done."""
-        self.answer.set_exception(ValueError(why))
+        if not self.answer.done():
+            self.answer.set_exception(ValueError(why))
 
 
 class Engine:
@@ -92,7 +100,7 @@ class Engine:
         self.groups: dict[str, Hosted] = {}
         self.asked: dict[str, Asked] = {}
         self.lock = threading.RLock()
-        self._running = True
+        self._running, self._counted = True, 0.0
         self._reader = threading.Thread(target=self._read, name="lnres-engine", daemon=True)
         self._reader.start()
 
@@ -122,19 +130,40 @@ class Engine:
             pipes = {process.pipe: process for process in self.processes}
             for pipe in wait(list(pipes), timeout=0.5):
                 try:
-                    self._hear(*pipe.recv())
-                except (EOFError, ConnectionResetError, OSError):
+                    message = pipe.recv()
+                except (EOFError, OSError):
                     if self._running:
                         self._replace(pipes[pipe])
+                else:
+                    self._hear(*message)
             now = time.monotonic()
             for group in list(self.groups.values()):
                 group.rest(now)
+            if now - self._counted > COUNT:
+                self._counted = now
+                self._make_room(now)
 
     def _hear(self, kind: str, key: str, *args) -> None:
         with self.lock:
             group = self.asked.get(key) or next((g for g in self.groups.values() if g.key == key), None)
-            if key and group:  # a group without runs has no key yet, as the message that a worker is ready
+            if not key or not group:  # a group without runs has no key yet, as the message of a ready worker
+                return
+            try:
                 getattr(group, f"on_{kind}")(*args)
+            except Exception as error:  # of one viewer; all others are heard by this thread too
+                group.on_failed(f"{type(error).__name__}: {error}")
+
+    def _make_room(self, now: float) -> None:
+        """Where records are too many, the largest that is forgotten goes, else the largest stands still."""
+        with self.lock:
+            groups = list(self.groups.values())
+            if sum(group.nbytes for group in groups) <= MOST_RECORDED:
+                return
+            forgotten = [g for g in groups if now - g.watched > FORGOTTEN and g.nbytes]
+            if forgotten:
+                max(forgotten, key=lambda group: group.nbytes).release()
+            elif playing := [group for group in groups if group.playing]:
+                max(playing, key=lambda group: group.nbytes).halt()
 
     def _replace(self, dead: Process) -> None:
         """Start another worker in place of one that died and give it the same groups."""
@@ -164,8 +193,7 @@ class Engine:
         self._running = False
         with self.lock:
             for asked in self.asked.values():
-                if not asked.answer.done():
-                    asked.on_failed("the server is ending")
+                asked.on_failed("the server is ending")
             self.asked.clear()
         for process in self.processes:
             process.send("stop", "")
@@ -182,6 +210,8 @@ class Hosted:
 
     unwatched = 3.0
     """Seconds without a viewer after which it holds still; it goes on with the next one."""
+    playing, nbytes = False, 0
+    """Whether its record grows, and how large it is."""
 
     def __init__(self, engine: Engine):
         self.engine, self.lock, self.token = engine, engine.lock, secrets.token_urlsafe(18)
@@ -211,6 +241,12 @@ class Hosted:
     def revive(self, process: Process) -> None:
         """Go on in another worker."""
         raise NotImplementedError
+
+    def release(self) -> None:
+        """Let go of what was recorded: others need the memory, and nobody looks."""
+
+    def halt(self) -> None:
+        """Record no more: the memory is full."""
 
     def close(self) -> None:
         """The viewer has gone."""

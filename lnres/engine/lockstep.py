@@ -316,6 +316,24 @@ class Lockstep(Hosted):
         self.process.send(command, self.key, *args)
         self.wake()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is recorded."""
+        return sum(run.record.nbytes for run in self.runs)
+
+    def release(self) -> None:
+        """Back to the start, as nobody has looked for long and others need the memory."""
+        self.reset()
+        self.notice = "The server needed the memory of this recording, which nobody watched: it starts again."
+
+    def halt(self) -> None:
+        """Pause, as the memory for records is full."""
+        self.pause()
+        self.notice = (
+            "The server's memory for recordings is full: take this one along, then start it again "
+            "with a larger 'record every' or fewer steps."
+        )
+
     def revive(self, process: Process) -> None:
         """Go on in another worker from the last checkpoints; the record keeps all it has."""
         self.process, self.held = process, False

@@ -2,30 +2,26 @@
 
 import json
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Sequence
 
 from lnres.engine.local import Engine, Hosted, Process
+from lnres.engine.turns import Turns
 from lnres.record import pack
-
-if TYPE_CHECKING:
-    from lnres.measures import Slices
 
 FLUSH = 0.2
 """Seconds between two messages about how far it is."""
 
 
-class Work:
-    """In the worker: experiments one after the other, a step at a time; what a ``Group`` is for runs."""
+class Work(Turns):
+    """In the worker: generators by name, one after the other, a slice at a time, and what they return.
 
-    def __init__(self, names: Sequence[str], first: int):
-        from lnres.claims.results import begin
+    Those of experiments say what they do. A worker that dies begins again with the one that was on.
+    """
 
-        self.ids: list[str] = []  # nothing of it is kept in the store
-        self.todo = [(name, begin(name, first)) for name in names]
-        self.ticks, self.said, self.results = 0, "", {}
-        self.goal, self.flushed = math.inf, 0.0
-        self.reached, self.held = 0, False
+    def __init__(self, todo: Iterable[tuple[str, Generator]]):
+        super().__init__()
+        self.todo, self.results = list(todo), {}
+        self.ticks, self.said, self.flushed = 0, "", 0.0
 
     def behind(self) -> int | None:
         """0 while there is something to do, else None."""
@@ -36,10 +32,10 @@ class Work:
         return 0.0 if self.behind() is not None or self.results else math.inf
 
     def advance(self) -> None:
-        """One step of the experiment that is on."""
-        name, steps = self.todo[0]
+        """The next slice."""
+        name, slices = self.todo[0]
         try:
-            self.said = next(steps)
+            self.said = next(slices)
             self.ticks += 1
         except StopIteration as end:
             self.results[name] = end.value
@@ -53,31 +49,14 @@ class Work:
         told = {"ticks": self.ticks, "said": self.said, "results": results}
         return [("", json.dumps(told).encode())]
 
-    def replayed(self) -> None:
-        """Nothing is made again in the sight of anybody."""
-
-    def checkpoint(self, now: float) -> None:
-        """A worker that dies begins the experiment that was on again: there is nothing to save."""
-
 
 class Measuring(Work):
-    """In the worker: a measure, slice by slice."""
-
-    def __init__(self, slices: "Slices"):
-        self.ids, self.todo, self.results = [], [slices], {}
-        self.goal, self.reached, self.held = math.inf, 0, False
-
-    def advance(self) -> None:
-        """The next slice."""
-        try:
-            next(self.todo[0])
-        except StopIteration as end:
-            self.todo, self.results = [], end.value
+    """In the worker: a measure, of which only what it found is told."""
 
     def flush(self, now: float) -> list[tuple[str, bytes]]:
-        """What was found, once it is there."""
+        """The arrays, once they are there."""
         found, self.results = self.results, {}
-        return [("", pack(found, {}))] if found else []
+        return [(name, pack(arrays, {})) for name, arrays in found.items()]
 
 
 class Study(Hosted):

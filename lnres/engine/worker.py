@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from lnres.engine.store import Store
 from lnres.engine.study import Measuring, Work
+from lnres.engine.turns import Turns
 from lnres.experiment import Experiment
 from lnres.meanfield import foreseen
 from lnres.measures import MEASURES
 from lnres.record import Frame, pack
 from lnres.tables import forget, recall
-from lnres.train import Run, one_thread
+from lnres.train import Run, one_thread, thin
 
 SLICE = 0.02
 """Seconds a group of runs may train before the next one's turn."""
@@ -23,6 +24,10 @@ FLUSH = 0.05
 """Seconds between two messages of a group: at most twenty a second, however fast its steps are."""
 CHECKPOINT = 2.0
 """Seconds between two checkpoints of a group; more where writing one takes over a hundredth of that."""
+AWAKE = 60.0
+"""Seconds without anything to do after which the runs of a group, 50 MB each in the lab, wait on disk."""
+KEPT = 2**29
+"""Bytes of checkpoints that all runs of a worker remember together, for forks to start from."""
 
 
 @dataclass
@@ -36,87 +41,136 @@ class Order:
     seen: list[int] = field(default_factory=list)
 
 
-class Group:
+@dataclass
+class Seat:
+    """The place of one run in a group, and what is known of the run while it is not there."""
+
+    key: str
+    experiment: Experiment
+    seen: int = -1  # the last step that its record held when the run was last built
+    run: Run | None = None
+    left: int = 0  # steps that the run had made when it left
+    kept: dict[int, Frame] = field(default_factory=dict)  # its checkpoints, for forks
+    room: int = KEPT  # bytes that they may take
+    frames: list[dict] = field(default_factory=list)  # of steps made ahead, not yet read
+
+    @property
+    def step(self) -> int:
+        """Steps that the run has made."""
+        return self.run.step if self.run else self.left
+
+
+class Group(Turns):
     """Runs that advance together, step by step: always the one furthest behind is next.
 
-    A run is built when it is to make its first step: one shows something before the others are there. Steps
-    that its record has already are made again in the same slices as any others, but not measured.
+    A run is built when it is to make its next step: one shows something before the others are there, and one
+    that has nothing to do for long leaves. Steps that its record has already are made again in the same
+    slices as any others, but not measured.
     """
 
     def __init__(self, order: Order, store: Store):
-        self.ids, self.experiments, self.store = order.ids, order.experiments, store
-        self.runs: list[Run | None] = [None] * len(order.ids)
-        self.seen = order.seen or [-1] * len(self.runs)
-        self.frames: list[list[dict]] = [[] for _ in self.runs]  # of steps made ahead, not yet read
+        super().__init__()
+        self.store, self.seats = store, []
+        seen = order.seen or [-1] * len(order.ids)
+        for key, experiment, last in zip(order.ids, order.experiments, seen, strict=True):
+            self.add(key, experiment, last)
         self.again, self.told = {}, 0.0
         self.goal = float(self.reached)  # steps that every run may make; infinite while playing
-        self.held = False
-        self.pace, self.due = 0.0, 0.0
-        self.flushed, self.saved, self.interval = 0.0, time.monotonic(), CHECKPOINT
+        self.speed, self.due = 0.0, 0.0
+        self.flushed, self.saved, self.busy = 0.0, time.monotonic(), time.monotonic()
+        self.interval, self.stored = CHECKPOINT, self.steps
 
     def run(self, k: int) -> Run:
-        """The k-th run, built if it is not there yet, at its last checkpoint if it has one."""
-        if self.runs[k] is None:
-            self.runs[k] = Run(self.experiments[k])
-            if saved := self.store.load(self.ids[k]):
-                self.runs[k].restore(*saved)
-        return self.runs[k]
+        """The k-th run, built if it is not there, at its last checkpoint if it has one."""
+        seat = self.seats[k]
+        if seat.run is None:
+            seat.run = Run(seat.experiment)
+            seat.run.kept, seat.run.room = seat.kept, seat.room
+            if saved := self.store.load(seat.key):
+                seat.run.restore(*saved)
+        return seat.run
+
+    def leave(self) -> None:
+        """Save the runs and let them go."""
+        for seat in self.seats:
+            if seat.run:
+                self.store.save(seat.key, seat.run.checkpoint())
+                seat.experiment, seat.left, seat.run = seat.run.first, seat.run.step, None
+                seat.seen = max(seat.seen, seat.left - 1)
+
+    @property
+    def ids(self) -> list[str]:
+        """The keys of the runs."""
+        return [seat.key for seat in self.seats]
 
     @property
     def steps(self) -> list[int]:
         """Steps that each run has made."""
-        return [run.step if run else 0 for run in self.runs]
-
-    def change(self, index: int, values: dict) -> None:
-        """Change live knobs of a run from its next step on, or from the first one that nobody has seen."""
-        run = self.run(index)
-        run.change(max(run.step, self.seen[index] + 1), **values)
-
-    def fork(self, index: int, key: str, step: int, values: dict) -> None:
-        """One more run, which equals another up to a step and then goes on with other live knobs."""
-        twin = self.run(index).twin(step, **values)
-        self.add(key, twin.first, step - 1)
-        self.runs[-1] = twin
-
-    def add(self, key: str, experiment: Experiment, seen: int = -1) -> None:
-        """One more run; the others wait until it has caught up with them."""
-        self.runs.append(None)
-        self.experiments.append(experiment)
-        self.ids.append(key)
-        self.seen.append(seen)
-        self.frames.append([])
-
-    def arrange(self, order: list[int]) -> None:
-        """Go on with these of the runs, in this order."""
-        for gone in set(range(len(self.ids))) - set(order):
-            self.store.drop(self.ids[gone])
-        for of_runs in (self.runs, self.experiments, self.ids, self.seen, self.frames):
-            of_runs[:] = [of_runs[i] for i in order]
-
-    def behind(self) -> int | None:
-        """Which run is to step next, None if all have reached the goal or nobody looks."""
-        todo = [
-            (step, k)
-            for k, (step, e) in enumerate(zip(self.steps, self.experiments, strict=True))
-            if step < min(self.goal, e.steps) and not self.held
-        ]
-        return min(todo)[1] if todo else None
+        return [seat.step for seat in self.seats]
 
     @property
     def reached(self) -> int:
         """Steps that the run furthest ahead has made, in this worker or in one that died."""
-        return max(*self.steps, *(last + 1 for last in self.seen))
+        return max(max(seat.step, seat.seen + 1) for seat in self.seats)
+
+    def step(self) -> None:
+        """One step for every run."""
+        self.goal = self.reached + 1
+
+    def pace(self, speed: float) -> None:
+        """Steps per second to aim at, 0 for as many as there can be."""
+        self.speed, self.due = speed, 0.0
+
+    def change(self, index: int, values: dict) -> None:
+        """Change live knobs of a run from its next step on, or from the first one that nobody has seen."""
+        run = self.run(index)
+        run.change(max(run.step, self.seats[index].seen + 1), **values)
+
+    def fork(self, index: int, key: str, step: int, values: dict) -> None:
+        """One more run, which equals another up to a step and then goes on with other live knobs."""
+        twin = self.run(index).twin(step, **values)
+        self.seats.append(Seat(key, twin.first, step - 1, twin, kept=twin.kept))
+
+    def add(self, key: str, experiment: Experiment, seen: int = -1) -> None:
+        """One more run; the others wait until it has caught up with them."""
+        recall(experiment.data, self.store.folder)
+        self.seats.append(Seat(key, experiment, seen))
+
+    def arrange(self, order: list[int]) -> None:
+        """Go on with these of the runs, in this order."""
+        for gone in set(range(len(self.seats))) - set(order):
+            self.store.drop(self.seats[gone].key)
+        self.seats = [self.seats[i] for i in order]
+
+    def share(self, room: int) -> None:
+        """Remember at most so many bytes a run."""
+        for seat in self.seats:
+            seat.room = room
+            thin(seat.kept, room)
+            if seat.run:
+                seat.run.room = room
+
+    def behind(self) -> int | None:
+        """Which run is to step next, None if all have reached the goal or nobody looks."""
+        todo = [
+            (seat.step, k)
+            for k, seat in enumerate(self.seats)
+            if seat.step < min(self.goal, seat.experiment.steps) and not self.held
+        ]
+        return min(todo)[1] if todo else None
 
     def tick(self, k: int) -> bool:
         """Whether a step of run k begins a tick of the group's clock, for which it may have to wait."""
-        steps = self.steps
-        return self.pace > 0 and steps[k] > self.seen[k] and max(steps) <= steps[k]
+        step = self.seats[k].step
+        return self.speed > 0 and step > self.seats[k].seen and max(self.steps) <= step
 
     def wait(self, now: float) -> float:
         """Seconds until this group wants a turn."""
         k = self.behind()
         if k is None:
-            return 0.0 if any(self.frames) else math.inf
+            if any(seat.frames for seat in self.seats):
+                return 0.0
+            return max(0.0, self.busy + AWAKE - now) if any(seat.run for seat in self.seats) else math.inf
         return max(0.0, self.due - now) if self.tick(k) else 0.0
 
     def advance(self) -> None:
@@ -125,36 +179,34 @@ class Group:
         if k is None:
             return
         if self.tick(k):
-            self.due = max(self.due, time.monotonic() - 1 / self.pace) + 1 / self.pace
-        run = self.run(k)
-        if run.step > self.seen[k]:
-            self.frames[k].append(run.ahead())
+            self.due = max(self.due, time.monotonic() - 1 / self.speed) + 1 / self.speed
+        seat, run = self.seats[k], self.run(k)
+        if run.step >= min(self.goal, run.first.steps):
+            return  # so far was its checkpoint already
+        if run.step > seat.seen:
+            seat.frames.append(run.ahead())
         else:
             run.replay()
 
     def flush(self, now: float) -> list[tuple[str, bytes]]:
         """(id, frame) of every run that has something new, at most every FLUSH seconds."""
-        if not any(self.frames) or (now - self.flushed < FLUSH and self.behind() is not None):
+        new = [seat for seat in self.seats if seat.frames]
+        if not new or (now - self.flushed < FLUSH and self.behind() is not None):
             return []
         self.flushed = now
-        out = [(key, pack(*self.read(k))) for k, key in enumerate(self.ids) if self.frames[k]]
-        self.frames = [[] for _ in self.runs]
-        return out
+        return [(seat.key, pack(*self.read(seat))) for seat in new]
 
-    def read(self, k: int) -> Frame:
-        """Of run k all that is new; to its first step belongs what theory says of it."""
-        arrays, header = self.runs[k].read(self.frames[k])
+    def read(self, seat: Seat) -> Frame:
+        """Of one run all that is new; to its first step belongs what theory says of it."""
+        arrays, header = seat.run.read(seat.frames)
+        seat.frames = []
         if arrays["step"][0] == 0:
-            arrays |= foreseen(self.runs[k].first.at(0), {name: rows[:1] for name, rows in arrays.items()})
+            arrays |= foreseen(seat.run.first.at(0), {name: rows[:1] for name, rows in arrays.items()})
         return arrays, header
 
     def replayed(self) -> dict[str, int] | None:
         """The steps made so far of every run that makes them again; None where a flush has told it all."""
-        again = {
-            key: run.step
-            for key, run, seen in zip(self.ids, self.runs, self.seen, strict=True)
-            if run and run.step <= seen
-        }
+        again = {seat.key: seat.step for seat in self.seats if seat.run and seat.step <= seat.seen}
         now = time.monotonic()
         if again == self.again or (again.keys() == self.again.keys() and now - self.told < FLUSH):
             return None
@@ -162,13 +214,22 @@ class Group:
         return again
 
     def checkpoint(self, now: float) -> None:
-        """Save every run from time to time; only what has been sent may count as seen, so flush first."""
-        if now - self.saved < self.interval or any(self.frames):
+        """Save every run from time to time, or let them go where there was nothing to do for long.
+
+        Only what has been sent may count as seen, so flush first.
+        """
+        if any(seat.frames for seat in self.seats):
             return
-        for key, run in zip(self.ids, self.runs, strict=True):
-            if run:
-                self.store.save(key, run.checkpoint())
-        self.saved = time.monotonic()
+        if self.behind() is not None:
+            self.busy = now
+        elif now >= self.busy + AWAKE:
+            return self.leave()
+        if now - self.saved < self.interval or self.steps == self.stored:
+            return
+        for seat in self.seats:
+            if seat.run:
+                self.store.save(seat.key, seat.run.checkpoint())
+        self.saved, self.stored = time.monotonic(), self.steps
         self.interval = max(CHECKPOINT, 100 * (self.saved - now))
 
 
@@ -177,48 +238,50 @@ class Worker:
 
     def __init__(self, store: Store, emit: Callable):
         self.store, self.emit = store, emit
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, Turns] = {}
         self.draws: dict = {}
+        self.own = {
+            "open": self.open, "study": self.study, "measure": self.measure, "close": self.close,
+            "forget": self.forget,
+        }  # fmt: skip
 
     def do(self, command: str, key: str, *args) -> None:
-        """Carry out a command, from ``open`` to ``measure``; what fails is told."""
+        """Carry out a command, one of its ``own`` or of the group's; what fails is told."""
         try:
-            if command == "forget":
-                forget(*args)
-            elif command == "open":
-                for experiment in args[0].experiments:
-                    recall(experiment.data, self.store.folder)
-                self.groups[key] = Group(args[0], self.store)
-            elif command == "study":
-                self.groups[key] = Work(*args)
-            elif command == "close":
-                for run in getattr(self.groups.pop(key, None), "ids", []):
-                    self.store.drop(run)
-            elif command == "measure":
-                name, experiment, options = args
-                here = experiment.replace(device="cpu")  # by threads, that one GPU would have to share
-                self.groups[key] = Measuring(MEASURES[name].make(here, self.draws, **options))
+            if command in self.own:
+                self.own[command](key, *args)
             elif group := self.groups.get(key):
-                group.held = command == "hold" and args[0]
-                if command == "play":
-                    group.goal = math.inf
-                elif command == "pause":
-                    group.goal = min(group.goal, group.reached)
-                elif command == "step":
-                    group.goal = group.reached + 1
-                elif command == "pace":
-                    group.pace, group.due = args[0], 0.0
-                elif command == "change":
-                    group.change(*args)
-                elif command == "fork":
-                    group.fork(*args)
-                elif command == "add":
-                    recall(args[1].data, self.store.folder)
-                    group.add(*args)
-                elif command == "arrange":
-                    group.arrange(*args)
+                group.held = False
+                getattr(group, command)(*args)
         except Exception as error:
             self.emit("failed", key, f"{error}")
+        runs = sum(len(group.ids) for group in self.groups.values())
+        for group in self.groups.values():
+            group.share(KEPT // max(1, runs))
+
+    def open(self, key: str, order: Order) -> None:
+        """Host runs."""
+        self.groups[key] = Group(order, self.store)
+
+    def study(self, key: str, names: list[str], first: int) -> None:
+        """Make experiments of the claims."""
+        from lnres.claims.results import begin  # with all claims, which no run needs
+
+        self.groups[key] = Work((name, begin(name, first)) for name in names)
+
+    def measure(self, key: str, name: str, experiment: Experiment, options: dict) -> None:
+        """Make a measure: by threads, that one GPU would have to share."""
+        here = experiment.replace(device="cpu")
+        self.groups[key] = Measuring([("", MEASURES[name].make(here, self.draws, **options))])
+
+    def close(self, key: str) -> None:
+        """Forget a group and what is stored of it."""
+        for run in self.groups.pop(key, Turns()).ids:
+            self.store.drop(run)
+
+    def forget(self, key: str, tables: set[str]) -> None:
+        """Tables that nobody needs any longer."""
+        forget(tables)
 
     def turn(self) -> float:
         """Give every group its slice; returns the seconds until one wants the next."""
@@ -266,5 +329,5 @@ def serve(pipe, folder: str) -> None:
                 worker.do(*command)
                 wait = 0.0
             wait = worker.turn()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, OSError):
         return

@@ -1,15 +1,14 @@
 """Leave with what was seen, and bring what is one's own."""
 
 import io
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
 import segno
 import streamlit as st
 
 from lnres.data import DATA
-from lnres.engine.lockstep import Lockstep
+from lnres.engine.lockstep import Lockstep, Seen
 from lnres.export import FORMATS
 from lnres.export.tables import from_json
 from lnres.record import Record
@@ -36,13 +35,11 @@ def take(lockstep: Lockstep) -> None:
         st.caption("Of all configurations")
         for name in FORMATS:
             if name != "script":
-                made = partial(FORMATS[name].make, [run.record for run in runs])
-                _download(FORMATS[name].label, f"lnres.{ENDINGS[name]}", made, lockstep)
+                _download(FORMATS[name].label, f"lnres.{ENDINGS[name]}", FORMATS[name].make, runs, lockstep)
         for letter, run in zip(LETTERS, runs, strict=False):
             st.caption(f"Of {letter}: {literal(run.name)}")
-            made = partial(FORMATS["script"].make, [run.record])
-            _download(FORMATS["script"].label, f"lnres-{letter}.py", made, lockstep)
-            _download("record (safetensors)", f"lnres-{letter}.safetensors", run.record.tobytes, lockstep)
+            _download(FORMATS["script"].label, f"lnres-{letter}.py", FORMATS["script"].make, [run], lockstep)
+            _download("record (safetensors)", f"lnres-{letter}.safetensors", _whole, [run], lockstep)
 
 
 def qr(link: str) -> str:
@@ -52,12 +49,19 @@ def qr(link: str) -> str:
     return picture.getvalue().decode()
 
 
-def _download(label: str, file: str, make: Callable[[], str | bytes], lockstep: Lockstep) -> None:
-    """A file that is made when somebody wants it, from records that stand still meanwhile."""
+def _whole(records: Sequence[Record]) -> bytes:
+    """The only record as a file."""
+    (record,) = records
+    return record.tobytes()
+
+
+def _download(label: str, file: str, make: Callable, runs: Sequence[Seen], lockstep: Lockstep) -> None:
+    """A file that is made of the records of runs when somebody wants it."""
 
     def made() -> str | bytes:
-        with lockstep.lock:
-            return make()
+        with lockstep.lock:  # a row must be whole; whoever else watches must not wait for the file
+            records = [run.record.snapshot() for run in runs]
+        return make(records)
 
     st.download_button(label, made, file, on_click="ignore", width="stretch", key=f"take/{file}")
 
