@@ -5,7 +5,9 @@ import numpy as np
 from lnres import theory
 from lnres.boards.base import Answer, Board, Panel, Pick, Slider
 from lnres.boards.theory import measured
-from lnres.figures import COLOURS
+from lnres.experiment import Experiment
+from lnres.figures import COLOURS, GREY
+from lnres.meanfield import predict
 from lnres.registry import Registry
 
 CLOSER = Registry("closer look")
@@ -15,8 +17,6 @@ TRAINED = {"0": "at init", "20": "after 20 steps", "100": "after 100 steps"}
 
 def _taken(e) -> np.ndarray | None:
     """How likely a path takes each branch, by what theory says of the gradient on both roads."""
-    from lnres.meanfield import predict  # torch: boards are known before it is there
-
     skip, branch = (predict(e, f"{road}_grad_norm").values for road in ("skip", "branch"))
     if skip is None or branch is None:
         return None
@@ -51,7 +51,7 @@ def paths(e) -> Board:
             "hovertemplate": "%{x} branches: %{y:.1%}",
         }, {
             "type": "scatter", "mode": "lines", "x": k, "y": number, "name": "by number of paths",
-            "line": {"color": "#8A94A0", "dash": "dot", "width": 2}, "hovertemplate": "%{y:.1%} of all paths",
+            "line": {"color": GREY, "dash": "dot", "width": 2}, "hovertemplate": "%{y:.1%} of all paths",
         }]  # fmt: skip
         if taken is None:
             said += "; no closed form is known here."
@@ -95,8 +95,6 @@ def shattering(e) -> Board:
     """Between two digits the input changes slowly; in a deep plain network its gradient is soon another."""
 
     def answer(v: dict) -> Answer:
-        from lnres.experiment import Experiment
-
         lines, signals, said, at = [], [], [], np.linspace(0, 1, 97)
         for i, (name, (settings, skips)) in enumerate(SCHEMES.items()):
             net = Experiment(depth=v["blocks"], width=v["wide"], seeds=4, record_every=0, **settings)

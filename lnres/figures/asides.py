@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lnres.figures.base import COLOURS, DASHES
+from lnres.figures.base import COLOURS, DASHES, GREY, tinted
 
 
 def _laid(data: list[dict], **layout) -> dict:
@@ -46,7 +46,7 @@ def remembered(
     for k in starts:
         edges.append({
             "type": "line", "x0": step[k] - 0.5, "x1": step[k] - 0.5, "y0": 0, "y1": 1, "yref": "paper",
-            "line": {"width": 1, "color": "rgba(138,148,160,0.35)", "dash": "solid"},
+            "line": {"width": 1, "color": tinted(GREY, 0.35), "dash": "solid"},
         })  # fmt: skip
         digits.append(
             {"x": step[k] + 1.5, "y": 1, "yref": "paper", "yanchor": "top", "text": f"{classes[k]}"}

@@ -11,6 +11,7 @@ FIGURES = Registry("figure")
 # Okabe and Ito's vermilion, blue, purple and green, moved to contrast 3 on white and on near-black.
 COLOURS = ("#D55E00", "#1F83C4", "#C4699C", "#009E73")
 DASHES = ("solid", "dash", "dot", "dashdot")
+GREY = "#8A94A0"  # of what is only to be compared with, on light and on dark
 VANISHED = 1e-38  # the smallest normal float32 is 1.2e-38, and training flushes what is below it to zero
 
 
@@ -110,6 +111,12 @@ THEMES = {
 # ------------------------------------------------------------------------------------------- shared parts
 
 
+def tinted(colour: str, alpha: float) -> str:
+    """A hue as ink that lets the paper through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
 def names(runs: Sequence[Config]) -> str:
     """The configurations by letter and label, for a sentence."""
     return ", ".join(f"{run.letter} {run.label}" for run in runs)
@@ -129,10 +136,9 @@ def band(run: Config, x, y: dict) -> list[dict]:
     """What ``y`` goes along, there and back, as one tinted area; nothing for a single member."""
     if run.seeds < 2:
         return []
-    red, green, blue = (int(run.colour[i : i + 2], 16) for i in (1, 3, 5))
     return [{
         "type": "scatter", "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "x": x, "y": y,
-        "visible": {"shown": run.index}, "fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.16)",
+        "visible": {"shown": run.index}, "fill": "toself", "fillcolor": tinted(run.colour, 0.16),
         "connectgaps": True,  # or the area would fall apart where a run diverged
     }]  # fmt: skip
 

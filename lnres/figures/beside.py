@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lnres.figures.base import COLOURS
+from lnres.figures.base import COLOURS, GREY, tinted
 
 ROW = 38
 """Pixels that a number takes: its name, and below it its dot."""
@@ -21,7 +21,7 @@ def ratios(rows: Sequence[Mapping]) -> dict:
         room = max(row["tolerance"], 0.002)
         shapes.append({
             "type": "rect", "x0": 1 - room, "x1": 1 + room, "y0": k - 0.16, "y1": k + 0.22, "layer": "below",
-            "line": {"width": 0}, "fillcolor": "rgba(138,148,160,0.25)",
+            "line": {"width": 0}, "fillcolor": tinted(GREY, 0.25),
         })  # fmt: skip
         colour = COLOURS[3] if row["near"] else COLOURS[0]
         if math.isfinite(low):

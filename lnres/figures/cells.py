@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lnres.figures.base import COLOURS
+from lnres.figures.base import COLOURS, GREY
 
 WORDS = {
     "supported": (COLOURS[3], "circle"),
     "refuted": (COLOURS[0], "x"),
-    "no effect": ("#8A94A0", "square"),
+    "no effect": (GREY, "square"),
     "not settled": (COLOURS[1], "diamond"),
-    "": ("#8A94A0", "circle-open"),
+    "": (GREY, "circle-open"),
 }
 """Colour and symbol of a cell's word; the last is of cells that are shown beside."""
 ROW = 40

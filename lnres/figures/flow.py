@@ -2,16 +2,26 @@
 
 from collections.abc import Sequence
 
-from lnres.figures.base import FIGURES, VANISHED, Config, axis_of, band, counted, decades, names
+from lnres.figures.base import (
+    FIGURES,
+    GREY,
+    VANISHED,
+    Config,
+    axis_of,
+    band,
+    counted,
+    decades,
+    names,
+    tinted,
+)  # fmt: skip
 from lnres.record import written
 
 GROUP = "flow"
 EARLY, LATE = (0x1B, 0x3A, 0x73), (0xA9, 0xDD, 0xC7)
 """Colours of the first and the last band of blocks: dark water to pale."""
-SHIFTS = "#8A94A0"
 WHOLE = {"scale": 1 - 1e-6}
 """Rounding must not lift what adds up to 1 above it, where another tick of the axis would begin."""
-COSINES = [[0, "#B3263A"], [0.5, "rgba(138,148,160,0.18)"], [1, "#1F83C4"]]
+COSINES = [[0, "#B3263A"], [0.5, tinted(GREY, 0.18)], [1, "#1F83C4"]]
 
 
 def _water(place: float) -> str:
@@ -36,7 +46,7 @@ def river(runs: Sequence[Config]) -> dict:
             "range": [0, run.depth],
         }  # fmt: skip
         blocks = written(run.depth)
-        writers = [("shifts of norms", SHIFTS), ("the source", run.colour)]
+        writers = [("shifts of norms", GREY), ("the source", run.colour)]
         writers += [
             (_said(some), _water(i / max(1, len(blocks) - 1))) for i, some in enumerate(blocks)
         ]  # fmt: skip
@@ -92,13 +102,12 @@ def roads(runs: Sequence[Config]) -> dict:
         x, shown = list(range(1, run.depth + 1)), {"shown": run.index}
         for road, axis in (("skip", "y"), ("branch", "y2")):
             y = {"ref": f"{road}_grad_norm", "run": run.index, "at": "frame", "floor": VANISHED}
-            red, green, blue = (int(run.colour[i : i + 2], 16) for i in (1, 3, 5))
             data += [trace | {"yaxis": axis} for trace in band(run, x + x[::-1], y | {"over": "band"})]
             data.append({
                 "type": "scatter", "mode": "lines", "name": f"{run.letter} {road}", "yaxis": axis,
                 "visible": shown,
                 "line": {"color": run.colour, "dash": run.dash, "width": 2.5, "shape": "hvh"},
-                "fill": filled, "fillcolor": f"rgba({red},{green},{blue},0.13)", "x": x,
+                "fill": filled, "fillcolor": tinted(run.colour, 0.13), "x": x,
                 "y": y | {"over": "gmean"}, "hovertemplate": f"{road} of block %{{x}}: %{{y:.2~e}}",
             })  # fmt: skip
         data.append({

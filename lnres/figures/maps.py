@@ -4,7 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lnres.figures.base import FIGURES, MARKED, STEPS, VANISHED, Config, axis_of, cursor, marks, names, whole
+from lnres.figures.base import (
+    FIGURES,
+    MARKED,
+    STEPS,
+    VANISHED,
+    Config,
+    axis_of,
+    cursor,
+    marks,
+    names,
+    tinted,
+    whole,
+)  # fmt: skip
 from lnres.record import GRAD_DECADES, HIST_BINS, HIST_REACH, PLANE_CLASSES, PLANE_LEVELS
 
 GROUP = "maps"
@@ -117,10 +129,9 @@ def _sureness() -> list[list]:
     """A colour scale of all bytes of ``regions``: each class from pale, at a draw, to its full hue."""
     scale, many = [], PLANE_CLASSES * PLANE_LEVELS
     for i, colour in enumerate(CLASSES):
-        red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
         low, high = i * PLANE_LEVELS, (i + 1) * PLANE_LEVELS - (i < PLANE_CLASSES - 1)
         for place, alpha in ((low, 0.12), (high, 0.7)):
-            scale.append([round(place / many, 6), f"rgba({red},{green},{blue},{alpha})"])
+            scale.append([round(place / many, 6), tinted(colour, alpha)])
     return scale
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lnres.figures.base import COLOURS, VANISHED
+from lnres.figures.base import COLOURS, GREY, VANISHED, tinted
 
 SIX = (*COLOURS, "#E3A008", "#7A5FD7")
 """Hues of up to six configurations."""
@@ -12,16 +12,9 @@ BALANCE = [[0, "#1B4F91"], [0.3, "#7FB1DB"], [0.5, "#F4F1EA"], [0.7, "#E9A27C"],
 """Below 1, at 1 and above 1: gradients vanish, keep their size, explode."""
 LEARNT = [[0, "#F4F1EA"], [0.1, "#F4F1EA"], [0.5, "#8CC5A2"], [1, "#1E7A54"]]
 """Accuracies: from guessing, on paper, to right."""
-GREY = "#8A94A0"
 FADED = 0.45
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 EMPTY: Mapping = {}
-
-
-def tinted(colour: str, alpha: float) -> str:
-    """A hue as ink that lets the paper through."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
 
 
 def along(rows: np.ndarray, x: Sequence[float], colour: str, name: str) -> list[dict]:
@@ -50,7 +43,7 @@ def ray(values, x: Sequence[float], colour: str, name: str, faded: bool = False)
     }  # fmt: skip
 
 
-INK = {"colour": "#6B7280"}
+INK = "#6B7280"
 
 
 def logarithm(values) -> np.ndarray:
@@ -65,7 +58,7 @@ def chart(data: list[dict], x: str, y: Mapping, floor: bool = False, **layout) -
         bottom = float(np.log10(VANISHED))
         shapes = [*shapes, {
             "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": bottom - 2, "y1": bottom,
-            "fillcolor": "rgba(138,148,160,0.25)", "line": {"width": 0},
+            "fillcolor": tinted(GREY, 0.25), "line": {"width": 0},
         }]  # fmt: skip
         notes = [*notes, {
             "text": "below 10<sup>−38</sup>", "xref": "paper", "x": 0.5, "y": bottom - 1, "yanchor": "middle",
@@ -109,7 +102,7 @@ def profile(
     seen = [rows]
     if predicted is not None:
         values = np.log10(np.maximum(predicted, 1e-300)) if log else predicted
-        data.append(ray(values, x, INK["colour"], "theory", faded))
+        data.append(ray(values, x, INK, "theory", faded))
         seen.append(np.clip(values, np.log10(VANISHED), 60))
     floor = log and bool((rows <= np.log10(VANISHED) + 1e-6).any())
     axis = decades(*seen) if log else {"range": [-0.05, 1.2], "tickvals": FIFTHS}

@@ -12,6 +12,7 @@ import numpy as np
 from lnres.claims.judge import Cell
 from lnres.experiment import Experiment
 from lnres.fields import text
+from lnres.figures import GREY
 from lnres.reading import Reading
 from lnres.record import Record
 from lnres.registry import Registry
@@ -156,7 +157,7 @@ class Lesson:
         """Traces to lay over the figure of the sketch: a guess."""
         if not self.sketch:
             return {}
-        line = {"color": "#8A94A0", "width": 6, "dash": "dot"}
+        line = {"color": GREY, "width": 6, "dash": "dot"}
         trace = {"type": "scatter", "mode": "lines", "name": "your guess", "opacity": 0.75, "line": line}
         trace |= {"visible": True, "hovertemplate": "your guess", "showlegend": False}
         return {self.sketch.figure: [trace | self.sketch.curve(values, records)]}
