@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from lnres import theory
+from lnres.agreement import sentence
 from lnres.boards.base import BOARDS, Answer, Board, Panel, Point, Toggle
 from lnres.boards.theory import common, experiment, measured, patiently, profile_panels, size, trained_in_lab
 from lnres.figures import theory as charts
@@ -106,8 +107,6 @@ def at_the_dot(v: dict):
 
 def chaos(v: dict) -> Answer:
     """The plane of variances, and the network at the dot."""
-    from lnres.agreement import sentence
-
     e = at_the_dot(v)
     w2, b2 = e.sigma_w2, e.sigma_b2
     seen = measured(e)

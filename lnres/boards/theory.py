@@ -8,9 +8,17 @@ from functools import lru_cache
 import numpy as np
 
 from lnres import theory
+from lnres.agreement import percent, sentence
+from lnres.blocks import PLACEMENTS
 from lnres.boards.base import BOARDS, Answer, Board, Panel, Pick, Slider
 from lnres.engine import local
+from lnres.experiment import Experiment
 from lnres.figures import theory as charts
+from lnres.layers import ACTIVATIONS
+from lnres.meanfield import predict
+from lnres.norms import NORMS
+from lnres.registry import Registry
+from lnres.residuals import RESIDUALS
 from lnres.theory import THEORIES
 
 ENDS = 5
@@ -41,8 +49,6 @@ def patiently() -> Callable[..., dict[str, np.ndarray] | None]:
 
 def experiment(**settings):
     """An MLP of plain layers, or of blocks with a skip; ``ValueError`` in words where settings do not fit."""
-    from lnres.experiment import Experiment  # torch takes its time: boards are known before it is there
-
     layers = 1 if settings.get("residual") == "none" else 2
     return Experiment(**{"layers": layers, "record_every": 0} | settings)
 
@@ -69,26 +75,18 @@ def common(v: dict) -> dict:
 # ------------------------------------------------------------------------------------------------- profiles
 
 
-def choices(kind: str, *names: str) -> dict[str, str]:
-    """Rows of a registry that a board offers, without importing what they run."""
-    return dict(zip(names, LABELS[kind], strict=True))
+def choices(registry: Registry, *names: str) -> dict[str, str]:
+    """Rows of a registry that a board offers."""
+    return {name: registry[name].label for name in names}
 
 
-LABELS = {
-    "norm": ("no norm", "LayerNorm", "RMSNorm", "BatchNorm", "GroupNorm"),
-    "placement": (
-        "before the branch", "after the sum", "before the activation", "after the activation", "sandwich",
-    ),
-    "residual": ("no skip", "identity", "scaled 1/√L", "DeepNorm", "ReZero", "highway gate"),
-    "activation": ("ReLU", "tanh", "GELU", "linear"),
-}  # fmt: skip
 PROFILE = (
     Pick("skip", "Skip", "identity", choices(
-        "residual", "none", "identity", "scaled", "deepnorm", "rezero", "highway")),
-    Pick("norm", "Norm", "none", choices("norm", "none", "layer", "rms", "batch", "group")),
+        RESIDUALS, "none", "identity", "scaled", "deepnorm", "rezero", "highway")),
+    Pick("norm", "Norm", "none", choices(NORMS, "none", "layer", "rms", "batch", "group")),
     Pick("place", "Place of the norm", "pre", choices(
-        "placement", "pre", "post", "inner", "activated", "sandwich")),
-    Pick("activation", "Activation", "relu", choices("activation", "relu", "tanh", "gelu", "identity")),
+        PLACEMENTS, "pre", "post", "inner", "activated", "sandwich")),
+    Pick("activation", "Activation", "relu", choices(ACTIVATIONS, "relu", "tanh", "gelu", "identity")),
     *size(),
     Slider("batch", "Batch", 32, 2, 128, 1),
     Slider("sigma", "Weight scale σ", 1.0, 0.25, 4.0, log=True, about="times that of a unit branch"),
@@ -110,8 +108,6 @@ def chosen(v: dict):
 
 def profiles(v: dict) -> Answer:
     """Size, gradient and likeness along the blocks."""
-    from lnres.agreement import sentence
-
     e = chosen(v)
     idle = ["place"] * (v["norm"] == "none")
     begun, seen = time.monotonic(), measured(e)
@@ -130,8 +126,6 @@ def profiles(v: dict) -> Answer:
 
 def reference(e, name: str, rows: np.ndarray) -> np.ndarray | None:
     """A panel's closed form of step 0, moved to where trained networks' sizes begin; None without one."""
-    from lnres.meanfield import predict
-
     (array, power), at = SHOWN[name], max(0, e.depth - ENDS) if name == "gradient" else 0
     values = predict(e, array).values
     if values is None or name == "cosine":
@@ -142,8 +136,6 @@ def reference(e, name: str, rows: np.ndarray) -> np.ndarray | None:
 
 def strayed(e, seen: dict, steps: int) -> str:
     """How far training has led away from theory, and at which blocks."""
-    from lnres.agreement import percent
-
     told, after = [], f"After {steps} step{'s' * (steps > 1)}"
     if not np.isfinite(seen["act_rms"]).all(0).any():
         return f"{after} these networks have diverged: no number is left to be compared."
@@ -163,8 +155,6 @@ def strayed(e, seen: dict, steps: int) -> str:
 
 def profile_panels(e, seen: dict, faded: bool = False, names=tuple(SHOWN)) -> list[Panel]:
     """Measured rows (L+1, S) under their closed forms; ``faded`` where these are of another time."""
-    from lnres.meanfield import predict
-
     panels = []
     for name in names:
         (array, power), found = SHOWN[name], predict(e, SHOWN[name][0])
@@ -215,8 +205,6 @@ FALL = (
 
 def waterfall(v: dict) -> Answer:
     """The gradient of six networks on its way down."""
-    from lnres.meanfield import predict
-
     rows, rates, ask = [], [], patiently()
     for label, settings in FALLS.items():
         e = experiment(**settings, batch=v["batch"], gain=v["sigma"], **common(v))
