@@ -212,23 +212,8 @@ class Experiment:
                 f"model={self.model!r}: {self.data} has {data.features} features, "
                 "not the 64 of an 8 x 8 image; choose data=digits or model=mlp"
             )
-        if self.norm == "instance" and not self.positions:
-            raise ValueError(
-                f"norm='instance': model={self.model} has no positions to normalize over; "
-                "choose model=conv or model=transformer, or norm=layer"
-            )
+        NORMS[self.norm].make.check(self)
         model.check(self)
-        if self.norm == "batch" and self.batch == 1:
-            raise ValueError(
-                "batch=1: BatchNorm needs more than one example for a variance; "
-                "choose batch=2 or more, or norm=layer"
-            )
-        for needed, name in ((self.norm == "group", "groups"), (self.model == "transformer", "heads")):
-            if needed and self.width % (parts := getattr(self, name)):
-                fitting = ", ".join(str(n) for n in range(1, min(self.width, 64) + 1) if self.width % n == 0)
-                raise ValueError(
-                    f"{name}={parts}: width={self.width} has no {parts} equal parts; choose one of {fitting}"
-                )
         if self.batch > data.train:
             raise ValueError(
                 f"batch={self.batch}: {self.data} has {data.train} training examples; "

@@ -8,7 +8,7 @@ from torch.nn.functional import unfold
 from lnres import recurrent as cells
 from lnres.blocks import Attend, Block
 from lnres.layers import Conv, Drawn, HalvingConv, Linear, Weights
-from lnres.norms import NORMS, standing
+from lnres.norms import NORMS, equal_parts, standing
 from lnres.registry import Registry
 
 MODELS = Registry("model")
@@ -158,6 +158,11 @@ class Transformer(Model):
     """Every patch, row or pixel a token; a layer is two blocks, attention and an MLP of width 2n."""
 
     views, sublayers, cost = ("patches", "rows", "pixels"), 2, 2
+
+    @staticmethod
+    def check(e) -> None:
+        """``ValueError`` where heads would not be equal."""
+        equal_parts(e, "heads")
 
     @classmethod
     def fixed(cls, e, block: int) -> frozenset[str]:

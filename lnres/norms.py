@@ -14,6 +14,15 @@ from lnres.registry import Registry
 NORMS = Registry("norm")
 
 
+def equal_parts(e, name: str) -> None:
+    """``ValueError`` where the width has not so many equal parts as the field of this name says."""
+    if e.width % (parts := getattr(e, name)):
+        fitting = ", ".join(str(n) for n in range(1, min(e.width, 64) + 1) if e.width % n == 0)
+        raise ValueError(
+            f"{name}={parts}: width={e.width} has no {parts} equal parts; choose one of {fitting}"
+        )
+
+
 class Norm:
     """Base of all norms: normalize over some axes of (S, B, n) or (S, B, P, n), then gain γ and shift β.
 
@@ -25,6 +34,10 @@ class Norm:
 
     over = ""
     centres = shifts = True
+
+    @staticmethod
+    def check(e) -> None:
+        """Raise ``ValueError`` where this norm cannot do what the experiment asks for."""
 
     def __init__(self, weights: Weights, name: str, features: int, e):
         self.weights, self.eps, self.features, self.affine = weights, e.eps, features, e.affine
@@ -158,6 +171,15 @@ class BatchNorm(Norm):
 
     over = "bp"
 
+    @staticmethod
+    def check(e) -> None:
+        """``ValueError`` for a batch without a variance."""
+        if e.batch == 1:
+            raise ValueError(
+                "batch=1: BatchNorm needs more than one example for a variance; "
+                "choose batch=2 or more, or norm=layer"
+            )
+
     def __init__(self, weights: Weights, name: str, features: int, e):
         super().__init__(weights, name, features, e)
         self.momentum, self.running = e.norm_momentum, e.running
@@ -202,6 +224,11 @@ class GroupNorm(Norm):
 
     over = "pc/g"
 
+    @staticmethod
+    def check(e) -> None:
+        """``ValueError`` where groups would not be equal."""
+        equal_parts(e, "groups")
+
     def __init__(self, weights: Weights, name: str, features: int, e):
         super().__init__(weights, name, features, e)
         self.groups = e.groups
@@ -240,6 +267,15 @@ class InstanceNorm(Norm):
     """Mean 0 and variance 1 of each feature over the positions of each example."""
 
     over = "p"
+
+    @staticmethod
+    def check(e) -> None:
+        """``ValueError`` where there are no positions."""
+        if not e.positions:
+            raise ValueError(
+                f"norm='instance': model={e.model} has no positions to normalize over; "
+                "choose model=conv or model=transformer, or norm=layer"
+            )
 
     def equation(self, x: Tensor) -> Tensor:
         """Over the position axis alone."""
