@@ -329,7 +329,7 @@ class Experiment:
 
     def change(self, step: int, **values) -> "Experiment":
         """The same experiment with other values of ``live`` knobs from a step on, checked and affordable."""
-        new = [(step, name, value) for name, value in values.items()]
+        new = [(step, n, checked(FIELDS[n], v) if n in live() else v) for n, v in values.items()]
         return self.replace(changes=tell_changes([*read_changes(self.changes), *new])).affordable()
 
     def fork(self, step: int, **values) -> "Experiment":
