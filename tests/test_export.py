@@ -135,14 +135,18 @@ def test_every_other_setting(settings):
     follows(experiment(**settings))
 
 
-@pytest.mark.parametrize("classes", [["no", "yes", "maybe"], [3, 10, 2]], ids=["words", "numbers"])
-def test_a_table_of_ones_own(classes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("classes", "label"), [(["no", "yes", "maybe"], "kind"), ([3, 10, 2], '"""\\N + {{ e }}')],
+    ids=["words", "numbers"],
+)  # fmt: skip
+def test_a_table_of_ones_own(classes, label, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     rows = [f"{a:.3f}; {b:.3f};{classes[i % 3]};{i % 7}" for i, (a, b) in enumerate(rng.normal(size=(60, 2)))]
-    table = "\n".join(["a;b;kind;c", *rows])
+    quoted = label.replace('"', '""')
+    table = "\n".join([f'a;b;"{quoted}";c', *rows])
     (tmp_path / "table.csv").write_text(table)
     monkeypatch.chdir(tmp_path)
-    follows(experiment(data=read_csv(table.encode(), "kind").enrol()))
+    follows(experiment(data=read_csv(table.encode(), label).enrol()))
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if MODELS[model].make.recurrent])

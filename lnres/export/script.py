@@ -55,6 +55,12 @@ def doc(*paragraphs: str) -> str:
     return textwrap.indent(quoted, "    ").lstrip()
 
 
+def quoted(text: str) -> str:
+    """A text as it may stand in a docstring: of a table of one's own anybody may have named the columns."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    return textwrap.fill(plain.replace("\\", "/").replace('"', "'"), WIDEST - 10)
+
+
 def called(name: str, x: str) -> str:
     """The call of a function, or x where there is none."""
     return f"{name}({x})" if name else x
@@ -364,7 +370,7 @@ class Words:
             "changes": listed([f"{step}: {{{', '.join(new)}}}" for step, new in changes.items()]),
             "doc": doc,
             "source": lambda name: definition(DATA[name].make.func),
-            "title": textwrap.fill(f"{e.label()}: {row['model'].label}, {row['data'].label}", WIDEST - 10),
+            "title": quoted(f"{e.label()}: {row['model'].label}, {row['data'].label}"),
             "folded": folded,
             "power": f"{second_moment(ACTIVATIONS[e.activation].make.__call__):.12g}",
             "law": self.law,
