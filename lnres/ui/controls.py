@@ -105,7 +105,7 @@ def _start(scene: Scene, wrong: Sequence[str] = ()) -> None:
 def _choose() -> None:
     st.session_state.question = chosen = st.session_state.get("chosen")
     if chosen:
-        _start(Scene.read(dict(pair.split("=") for pair in SCENES[chosen].make.split("&")))[0])
+        _start(Scene.parse(SCENES[chosen].make))
 
 
 def _contrast() -> None:
@@ -188,7 +188,7 @@ def literal(sentence: str) -> str:
 def _asked() -> tuple[Scene, list[str]]:
     """What the address says, the first question if nothing, and a sentence for everything that is wrong."""
     query = {name: value for name, value in st.query_params.items() if name not in VIEW}
-    return Scene.read(query or dict(pair.split("=") for pair in SCENES["start"].make.split("&")))
+    return Scene.read(query) if query else (Scene.parse(SCENES["start"].make), [])
 
 
 def opened() -> None:
