@@ -573,7 +573,7 @@ class Board {
 const boards = new WeakMap();
 
 /** Put a board into an element, or tell the one that is there; what is returned takes it away. */
-export async function mount(parent, data, tell) {
+export async function mount({ parentElement: parent, data, setStateValue: tell }) {
   const told = JSON.parse(data.told);
   const there = boards.get(parent);
   if (there && there.live === told.live && there.key === told.key) {

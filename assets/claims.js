@@ -8,7 +8,8 @@ const badge = (verdict, colour) =>
   h("span", { class: "claim-badge", style: `color: var(--st-${colour}-text-color); background: var(--st-${colour}-background-color)` }, verdict);
 
 /** Draw the list anew where it shows other sentences, else only mark the one that is open. */
-export async function mount(parent, { groups, note, chosen, style }, tell) {
+export async function mount({ parentElement: parent, data, setTriggerValue: tell }) {
+  const { groups, note, chosen, style } = data;
   await fetched(style, "link", { rel: "stylesheet", href: style });
   const now = JSON.stringify([groups, note]);
   if (drawn.get(parent) !== now) {

@@ -187,7 +187,7 @@ function print(parent, data) {
 const PARTS = { course, ask, print };
 
 /** Draw one part of the course into an element. */
-export async function mount(parent, data, tell) {
+export async function mount({ parentElement: parent, data, setTriggerValue: tell }) {
   await fetched(data.style, "link", { rel: "stylesheet", href: data.style });
   PARTS[data.part](parent, data, tell);
 }

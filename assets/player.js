@@ -844,7 +844,7 @@ class Player {
 const players = new WeakMap();
 
 /** Put a player into an element, or leave the one that is there alone; what is returned takes it away. */
-export async function mount(parent, data, refresh) {
+export async function mount({ parentElement: parent, data, setTriggerValue: refresh }) {
   const there = players.get(parent);
   if (there) Object.assign(there, { refresh, path: location.pathname });
   if (there?.data.live === data.live) there.schedule(); // a rerun of the page, or a new theme

@@ -8,15 +8,9 @@ import streamlit as st
 from lnres.boards import BOARDS, Answer, Board, Panel
 from lnres.figures import THEMES
 from lnres.ui import server
+from lnres.ui.part import component
 
-# As in lnres.ui.player: Streamlit resends this with every message.
-LOADER = """
-export default async ({ parentElement, data, setStateValue }) => {
-  const board = await import(new URL(data.board, location.origin).href);
-  return board.mount(parentElement, data, setStateValue);
-};
-"""
-_mount = st.components.v2.component("lnres.board", js=LOADER, isolate_styles=False)
+_mount = component("board")
 
 
 def board(what: str | Board, key: str) -> dict:
@@ -52,7 +46,7 @@ def _asked(made: Board, key: str) -> dict:
 
 
 def _show(made: Board, key: str, values: dict, number: int, live: str = "") -> None:
-    files = {name.split(".")[0]: server.address(name) for name in ("board.js", "plotly.min.js")}
+    files = {"code": server.address("board.js"), "plotly": server.address("plotly.min.js")}
     styles = [server.address(name) for name in ("player.css", "board.css")]
     told = {"key": key, "fields": made.specs, "first": made.values, "values": values, "themes": THEMES}
     told |= {"number": number, "live": live}

@@ -6,13 +6,22 @@ import streamlit as st
 
 from lnres.ui import server
 
+# Streamlit resends a component's code with every message, so this only fetches the real one. It is called
+# again when data or theme change, and what it returned is called when the component goes.
 LOADER = """
-export default async ({ parentElement, data, setTriggerValue }) => {
-  const { mount } = await import(new URL(data.code, location.origin).href);
-  return mount(parentElement, data, setTriggerValue);
+export default async (component) => {
+  const { mount } = await import(new URL(component.data.code, location.origin).href);
+  return mount(component);
 };
 """
-_mount = st.components.v2.component("lnres.part", js=LOADER, isolate_styles=False)
+
+
+def component(name: str) -> Callable:
+    """What mounts the script of assets/ whose address is in its data as ``code``."""
+    return st.components.v2.component(f"lnres.{name}", js=LOADER, isolate_styles=False)
+
+
+_mount = component("part")
 
 
 def part(script: str, key: str, data: dict, **events: Callable[[], None]) -> None:

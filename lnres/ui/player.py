@@ -2,19 +2,10 @@
 
 from collections.abc import Sequence
 
-import streamlit as st
-
 from lnres.ui import server
+from lnres.ui.part import component
 
-# Streamlit resends a component's code with every message, so this only fetches the real one. It is called
-# again when data or theme change, and what it returned is called when the component goes.
-LOADER = """
-export default async ({ parentElement, data, setTriggerValue }) => {
-  const player = await import(new URL(data.player, location.origin).href);
-  return player.mount(parentElement, data, setTriggerValue);
-};
-"""
-_mount = st.components.v2.component("lnres.player", js=LOADER, isolate_styles=False)
+_mount = component("player")
 
 
 def player(lockstep, key: str = "player", panels: Sequence[str] = ()) -> None:
@@ -23,7 +14,8 @@ def player(lockstep, key: str = "player", panels: Sequence[str] = ()) -> None:
     ``panels`` are figures to show unless the visitor chose others, instead of the usual ones.
     """
     data = {"panels": list(panels)} if panels else {}
+    files = {"code": "player.js", "style": "player.css", "plotly": "plotly.min.js"}
+    data |= {what: server.address(name) for what, name in files.items()}
     data |= {"live": f"{server.base()}/lnres/live/{lockstep.token}"}
-    data |= {name.split(".")[0]: server.address(name) for name in ("player.js", "plotly.min.js")}
     # A fork was made in the browser: the page is drawn again, with its controls.
-    _mount(key=key, data=data | {"style": server.address("player.css")}, on_shown_change=lambda: None)
+    _mount(key=key, data=data, on_shown_change=lambda: None)
