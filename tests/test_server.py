@@ -6,6 +6,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -235,6 +236,25 @@ def test_whatever_a_message_says_nothing_but_value_errors_are_raised(message):
             pull = server._pull(message)
             assert set(pull["names"]) <= set(CLOCK_OF)
             assert set(pull["figures"]) <= set(FIGURES)
+
+
+def test_a_flood_on_one_connection_leaves_the_others_their_turn(address, lockstep):
+    train(lockstep, 2)
+    url, done = f"ws://{address}/lnres/live/{lockstep.token}", threading.Event()
+
+    def pour():
+        while not done.is_set():
+            flood.send("?")
+
+    with connect(url) as flood, ThreadPoolExecutor() as pool:
+        pool.submit(lambda: [None for _ in flood])
+        poured = pool.submit(pour)
+        for _ in range(3):
+            with connect(url) as talk:
+                assert asked(talk)[1]["runs"][0]["id"] == lockstep.runs[0].id
+        done.set()
+        poured.result()
+        flood.close()
 
 
 def test_two_pulls_at_once_get_a_sentence(talk, lockstep):

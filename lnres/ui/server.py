@@ -38,6 +38,7 @@ PACE = 0.095  # seconds between two answers on one connection: the player paints
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 REHEARSAL = 4.0  # seconds before what nobody has asked for yet is prepared, and between two boards of it
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
+BREATH = 0.01  # seconds between two messages of one connection, or a flood would keep all others waiting
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -380,6 +381,7 @@ async def live(socket: WebSocket) -> None:
                 await socket.send_json({"error": "one pull at a time"})
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
+            await asyncio.sleep(BREATH)
 
     await _until_left(feed(), listen())
 
@@ -424,6 +426,7 @@ async def board(socket: WebSocket) -> None:
                 await questions.put(_question(await socket.receive()))
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
+            await asyncio.sleep(BREATH)
 
     await _until_left(answers(), listen())
 
