@@ -22,6 +22,24 @@ CLOCKS = {
     "river_step": ("river",),
     "theory_step": ("act_std_theory", "cosine_theory", "grad_norm_theory"),
 }  # fmt: skip
+AXES = {
+    name: axes
+    for axes, names in {
+        "s": (*CLOCKS["step"], "loss_test", "acc_test", "loss_batch", "acc_batch"),
+        "ls": (
+            "act_mean", "act_std", "act_rms", "cosine", "input_cosine", "grad_norm", *CLOCKS["theory_step"]
+        ),
+        "bs": (
+            "dead", "saturated", "weight_norm", "weight_grad_norm", "update_ratio", "skip_grad_norm",
+            "branch_grad_norm", "skip_branch_cosine",
+        ),
+        "lsh": ("act_hist", "grad_hist"), "lws": ("river",), "ts": ("time_grad_norm",), "xy": ("regions",),
+        "x": ("plane_x",), "y": ("plane_y",), "p": ("point_x", "point_y", "point_class"),
+    }.items()
+    for name in names
+}  # fmt: skip
+"""What a row of each array is, a letter an axis: s members, l states h_0 .. h_L, b blocks, h bins, w writers
+of the stream, t time steps, x and y the cells of a plane, p its points."""
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
 
 DENSE = 20
@@ -75,9 +93,8 @@ def unpack(blob: bytes) -> Frame:
 class Record:
     """Named arrays that grow: ``record["grad_norm"]`` is the view of all rows so far.
 
-    Shapes: ``loss_train`` (steps, S); ``grad_norm`` (probes, L+1, S); ``act_hist`` (probes, L+1, S, bins);
-    ``river`` (its own clock, L+1, bands, S); ``time_grad_norm`` (probes, T, S), of recurrent networks.
-    ``header`` carries the experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
+    An array has a row for each tick of its clock, and ``AXES`` says what is in a row. ``header`` carries the
+    experiment, ``events`` what happened when: ``{"step", "kind", "text"}``.
     """
 
     def __init__(self, header: Mapping | None = None):
@@ -87,13 +104,14 @@ class Record:
         self._count: dict[str, int] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._rows
+        return name in self._count
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._rows[name][: self._count[name]]
+        count = self._count[name]  # first: there are always as many rows as were counted, or more
+        return self._rows[name][:count]
 
     def __iter__(self):
-        return iter(self._rows)
+        return iter(self._count)
 
     def rows(self, clock: str) -> int:
         """How many rows the arrays of a clock have."""
@@ -110,23 +128,23 @@ class Record:
         return int(self["step"][-1]) if self.rows("step") else -1
 
     def extend(self, arrays: Mapping[str, np.ndarray], header: Mapping | None = None) -> None:
-        """Append a frame's rows and its events."""
+        """Append a frame's rows and its events; who reads in another thread sees all of its rows, or none."""
+        count = dict(self._count)
         for name, new in arrays.items():
-            have, room = self._count.get(name, 0), self._rows.get(name)
+            have, room = count.get(name, 0), self._rows.get(name)
             if room is None or have + len(new) > len(room):  # doubling keeps appending linear
                 grown = np.empty((max(64, 2 * (have + len(new))), *new.shape[1:]), new.dtype)
                 if room is not None:
                     grown[:have] = room[:have]
                 self._rows[name] = room = grown
             room[have : have + len(new)] = new
-            self._count[name] = have + len(new)
+            count[name] = have + len(new)
+        self._count = count
         self.events += (header or {}).get("events", [])
 
     def since(self, have: Mapping[str, int], names=None) -> dict[str, np.ndarray]:
         """The rows beyond ``have`` (array -> rows), of all arrays or of those named."""
-        return {
-            name: self[name][have.get(name, 0) :] for name in self._rows if names is None or name in names
-        }
+        return {name: self[name][have.get(name, 0) :] for name in self if names is None or name in names}
 
     def snapshot(self) -> "Record":
         """What was seen so far, on the same memory: it stays when this one grows."""
@@ -142,7 +160,7 @@ class Record:
 
     def tobytes(self) -> bytes:
         """The whole record as one frame."""
-        return pack({name: self[name] for name in self._rows}, self.header | {"events": self.events})
+        return pack({name: self[name] for name in self}, self.header | {"events": self.events})
 
     def save(self, path: str | Path) -> None:
         """Write the record as a safetensors file."""
@@ -173,8 +191,10 @@ def _problems(arrays: Mapping[str, np.ndarray], header: Mapping) -> Iterator[str
             yield f"{name!r} has no clock or does not fit it"
         elif name in CLOCKS and (array.dtype.kind not in "iu" or (np.diff(array, prepend=-1) <= 0).any()):
             yield f"the steps in {name!r} do not increase"
-        elif name not in CLOCKS and (array.ndim < 2 or 0 in array.shape[1:] or array.dtype.kind not in "fiu"):
-            yield f"{name!r} has no seeds or holds no numbers"
+        elif name not in CLOCKS and (array.ndim != 1 + len(AXES[name]) or 0 in array.shape[1:]):
+            yield f"{name!r} has no seeds, or not the axes that it should have"
+        elif array.dtype.str[1:] not in ("f4", "i4", "u1", "u2"):
+            yield f"{name!r} holds no numbers of the right precision"
     events = header.get("events", [])
     if not isinstance(events, list) or not all(map(_is_event, events)):
         yield "an event lacks its step, its kind or its text"

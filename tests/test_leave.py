@@ -15,7 +15,7 @@ from lnres.export import FORMATS
 from lnres.export.report import report
 from lnres.export.tables import experiment_of, from_csv, from_json, to_csv, to_json
 from lnres.models import MODELS
-from lnres.record import CLOCK_OF, Record
+from lnres.record import CLOCK_OF, CLOCKS, Record, pack
 from lnres.scene import Scene
 from lnres.tables import read_csv
 from lnres.train import Run
@@ -135,6 +135,19 @@ def refusal(read, blob: bytes) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def test_a_record_whose_arrays_are_other_than_they_should_be_is_refused(records):
+    record, _ = records
+    arrays = {name: record[name] for name in record}
+    for name in set(arrays) - set(CLOCKS):
+        for axis in range(1, arrays[name].ndim):
+            blob = pack(arrays | {name: np.repeat(arrays[name], 2, axis)}, record.header)
+            with pytest.raises(ValueError, match=f"does not fit its experiment: '{name}' is not"):
+                experiment_of(Record.parse(blob))
+    for wrong in (record["grad_norm"][..., 0], record["grad_norm"].astype(float)):
+        with pytest.raises(ValueError, match=r"'grad_norm' (has no seeds, or|holds no numbers of)"):
+            Record.parse(pack(arrays | {"grad_norm": wrong}, record.header))
 
 
 @pytest.mark.parametrize("kind", READ)

@@ -222,3 +222,23 @@ def test_a_snapshot_stays_when_its_record_grows():
     assert still.tobytes() == before
     still.extend({"step": np.array([9], np.int32)})
     assert record["step"].tolist() == list(range(6))
+
+
+def test_a_frame_is_seen_whole_or_not_at_all():
+    record, seen = Record(), []
+    record.extend({"step": np.arange(3, dtype=np.int32)})
+    rows = np.arange(3, dtype=np.int32)
+
+    class Rows:
+        shape, dtype = rows.shape, rows.dtype
+
+        def __len__(self):
+            return len(rows)
+
+        def __array__(self, *_, **__):
+            seen.append({name: len(record[name]) for name in record})
+            return rows
+
+    record.extend({"step": rows + 3, "lr": Rows()})
+    assert seen == [{"step": 3}]
+    assert {name: len(record[name]) for name in record} == {"step": 6, "lr": 3}

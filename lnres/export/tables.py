@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lnres.experiment import Experiment
-from lnres.record import CLOCK_OF, CLOCKS, Record
+from lnres.record import AXES, CLOCK_OF, CLOCKS, HIST_BINS, Record, written
 from lnres.scene import LETTERS, MOST, Scene
 
 KEYS = ("run", "step", "seed", "block", "time")
@@ -20,10 +20,13 @@ def experiment_of(record: Record) -> Experiment:
     if "experiment" not in record.header:
         raise ValueError("this record does not say which experiment it is of")
     e = Experiment.parse(record.header["experiment"])
-    expected = {"loss_train": (e.seeds,), "act_rms": (e.blocks + 1, e.seeds)}
-    for name, shape in expected.items():
-        if name in record and record[name].shape[1:] != shape:
-            raise ValueError(f"this record does not fit its experiment: {name!r} is not {shape} a step")
+    sizes = {"s": e.seeds, "l": e.blocks + 1, "b": e.blocks, "t": e.times}
+    sizes |= {"h": HIST_BINS + 2, "w": len(written(e.blocks)) + 2}
+    for name in set(record) - set(CLOCKS):
+        shape = record[name].shape[1:]
+        wanted = tuple(sizes.get(axis, size) for axis, size in zip(AXES[name], shape, strict=True))
+        if shape != wanted:
+            raise ValueError(f"this record does not fit its experiment: {name!r} is not {wanted} a step")
     return e
 
 
@@ -34,33 +37,24 @@ def to_csv(records: Sequence[Record]) -> str:
     recurrent network), and the names of the arrays. A cell is empty where nothing was measured. Histograms
     and pictures, which no cell can hold, stay behind.
     """
-    names = [name for name in CLOCK_OF if any(_has_cells(record, name) for record in records)]
+    names = [name for name in CELLS if any(name in record for record in records)]
     lines = [(*KEYS, *names)]
     for letter, record in zip(LETTERS, records, strict=False):
         lines += _rows(letter, record, names)
     return "".join(",".join(line) + "\n" for line in lines)
 
 
-def _has_cells(record: Record, name: str) -> bool:
-    """Whether an array of a record is one number per step and seed, or per step, place and seed."""
-    return (
-        name in record
-        and name not in (*CLOCKS, *CLOCKS["plane_step"])
-        and record[name].ndim in (2, 3)
-        and record[name].dtype == np.float32
-    )
-
-
-def _place(array: np.ndarray, name: str) -> str:
-    """What the second axis of an array is: a block, a time step, or nothing, where it has two axes."""
-    return "" if array.ndim == 2 else "time" if name.startswith("time_") else "block"
+PLACES = {"s": "", "ls": "block", "bs": "block", "ts": "time"}
+"""The column that says where in a network each number of such an array was measured."""
+CELLS = [name for name in CLOCK_OF if AXES.get(name) in PLACES]
+"""Arrays that are columns; histograms, and pictures, fit no cell."""
 
 
 def _rows(letter: str, record: Record, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The rows of a run as texts."""
     first = experiment_of(record).seed
     for kind in ("", "block", "time"):
-        here = [n for n in names if _has_cells(record, n) and _place(record[n], n) == kind]
+        here = [n for n in names if n in record and PLACES[AXES[n]] == kind]
         if not here:
             continue
         steps = np.unique(np.concatenate([record[CLOCK_OF[n]] for n in here]))
@@ -88,10 +82,8 @@ def from_csv(text: str | bytes) -> dict[str, Record]:
     names = head[len(KEYS) :]
     if tuple(head[: len(KEYS)]) != KEYS:
         raise ValueError(f"this is not a table of lnres: its columns do not begin with {', '.join(KEYS)}")
-    if wrong := [n for n in names if n not in CLOCK_OF or n in CLOCKS or names.count(n) > 1]:
-        raise ValueError(
-            f"column {wrong[0]!r}: choose each once among {', '.join(set(CLOCK_OF) - set(CLOCKS))}"
-        )
+    if wrong := [n for n in names if n not in CELLS or names.count(n) > 1]:
+        raise ValueError(f"column {wrong[0]!r}: choose each once among {', '.join(CELLS)}")
     if short := [i for i, row in enumerate(rows, 2) if len(row) != len(head)]:
         raise ValueError(f"line {short[0]}: it has not the {len(head)} cells of the first line")
     cells = dict(zip(head, np.array(rows, dtype=object).reshape(-1, len(head)).T, strict=True))
