@@ -210,7 +210,7 @@ class Run:
     @torch.no_grad()
     def _draw(self) -> dict[str, Tensor]:
         """The decision regions of the first member; the first time, with what they are drawn on."""
-        with self._mode(training=False):
+        with self.mode(training=False):
             regions = self.plane.regions(self.model(self.plane.grid))
         still = self.plane.still() | {"plane_step": torch.tensor(0)} if self.step == 0 else {}
         return {"regions": regions} | still
@@ -253,15 +253,24 @@ class Run:
         for flat, then in zip(flats, self._broken.kept, strict=True):
             flat.copy_(then)
         x, _ = self._given(self.first.at(step), step)
-        with self._mode(training=True, keep=True):
+        with self.mode(training=True, keep=True):
             self.model(x, tape)
         for flat, value in zip(flats, now, strict=True):
             flat.copy_(value)
         return tape.states
 
-    def _mode(self, training: bool, keep: bool = False):
+    @contextlib.contextmanager
+    def mode(self, training: bool, keep: bool = False):
         """Within: training or evaluation mode; ``keep`` puts running statistics back afterwards."""
-        return Mode(self.weights, training, keep)
+        buffers = list(self.weights.buffers.values()) if keep else []
+        saved = [buffer.clone() for buffer in buffers]
+        self.weights.training, was = training, self.weights.training
+        try:
+            yield
+        finally:
+            self.weights.training = was
+            for buffer, value in zip(buffers, saved, strict=True):
+                buffer.copy_(value)
 
     def test(self, own_statistics: bool = False) -> tuple[Tensor, Tensor]:
         """Loss and accuracy (S,) of each member on its own test split, in evaluation mode.
@@ -277,7 +286,7 @@ class Run:
     @torch.no_grad()
     def judged(self, x: Tensor, y: Tensor, own_statistics: bool = False) -> tuple[Tensor, Tensor]:
         """Loss and accuracy (S,) of what each member makes of these examples in evaluation mode."""
-        with self._mode(training=own_statistics, keep=own_statistics):
+        with self.mode(training=own_statistics, keep=own_statistics):
             outputs = self.model(x)
         return self.batches.loss(outputs, y), self.batches.accuracy(outputs, y)
 
@@ -403,22 +412,6 @@ def probe(experiment: Experiment, draws: dict | None = None) -> dict[str, np.nda
         arrays = activations(tape, ACTIVATIONS[e.activation].make.flat, Scratch())
         arrays |= gradients(tape, arrived, 1, Scratch()) | {"river": river(tape)}
     return {name: to_numpy(value) for name, value in arrays.items()}
-
-
-class Mode:
-    """A context in which the model is in training or evaluation mode; ``keep`` restores its buffers."""
-
-    def __init__(self, weights: Weights, training: bool, keep: bool):
-        self.weights, self.training, self.keep = weights, training, keep
-
-    def __enter__(self) -> None:
-        self.weights.training, self.was = self.training, self.weights.training
-        self.saved = [b.clone() for b in self.weights.buffers.values()] if self.keep else []
-
-    def __exit__(self, *_) -> None:
-        self.weights.training = self.was
-        for buffer, value in zip(self.weights.buffers.values(), self.saved, strict=False):
-            buffer.copy_(value)
 
 
 def to_numpy(value: Tensor, copy: bool = False) -> np.ndarray:

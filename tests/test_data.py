@@ -344,7 +344,7 @@ def test_regions_are_what_the_first_member_answers(data, norm):
     x, y = (torch.from_numpy(record[name][0]) for name in ("plane_x", "plane_y"))
     i, j = torch.arange(0, 32, 5), torch.arange(1, 32, 5)
     points = torch.cartesian_prod(x[i], y[j])
-    with torch.no_grad(), run._mode(training=False):
+    with torch.no_grad(), run.mode(training=False):
         chance = run.model(points.expand(2, -1, -1))[0].softmax(-1)[:, 1].view(len(i), len(j)).numpy()
     record.extend(*next(run))
     assert same(run, plain)

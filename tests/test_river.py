@@ -100,7 +100,7 @@ def test_parts_through_a_norm_add_up_with_its_shift(norm):
     run = run_of(norm=norm, placement="post")
     block, tape = run.model.blocks[1], Tape()
     x, _ = run.batches(9, 16)
-    with torch.no_grad(), run._mode(training=True, keep=True):
+    with torch.no_grad(), run.mode(training=True, keep=True):
         run.model(x, tape)
         total, out = tape.sums[1], tape.states[2]
         parts = torch.randn(3, *total.shape)

@@ -70,7 +70,7 @@ def curve(first: int = FIRST) -> Steps:
 @torch.no_grad()
 def shares(found: Found, run: Run, when: str) -> None:
     """The size of each block's branch against its skip; and that the sum is what the block gives out."""
-    with run._mode(training=False):
+    with run.mode(training=False):
         h, ratio, error = run.model.enter(run.batches.view(run.batches.test_x)), [], []
         for block in run.model.blocks:
             y = block(h)

@@ -201,7 +201,7 @@ def equality(trial: Trial) -> dict[str, np.ndarray]:
     Over units of the unit's standard deviation, and over examples of the example's norm.
     """
     run = trial.run
-    with run._mode(training=False):
+    with run.mode(training=False):
         h = run.model.enter(run.batches.view(run.batches.test_x))
         for block in run.model.blocks[:2]:
             h = block(h)

@@ -77,7 +77,7 @@ class Shift:
     def drift(self, run: Run) -> None:
         """How far unit means moved since the last reading, against the units' standard deviation."""
         tape = Tape()
-        with run._mode(training=True, keep=True):
+        with run.mode(training=True, keep=True):
             run.model(run.batches.view(run.batches.x[:, :IMAGES]), tape)
         entered = tape.states[LAYER]
         places = {"input": entered, "before the norm": run.model.blocks[LAYER].branch.first(entered)}
@@ -92,7 +92,7 @@ class Shift:
         """How the layer's gradient changes once the layers before it have made their step, same batch."""
         x, y = run.batches(run.step, run.experiment.batch)
         run.weights.step = run.step
-        with run._mode(training=True, keep=True):
+        with run.mode(training=True, keep=True):
             before = gradient(run, x, y)
             flat = run.weights.flat.clone()
             with torch.no_grad():
