@@ -188,7 +188,7 @@ DAMAGED = {
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "depth", "to": 1}}': "depth: only",
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "step", "to": 1}}': "step: only",
     '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": "fast"}}': "lr='fast'",
-    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": {}}}': "lr='{}'",
+    '{"do": "fork", "value": {"run": 0, "step": 0, "knob": "lr", "to": {}}}': "lr={}",
     '{"do": "change", "value": {"run": 0}}': "value must have run, values",
     '{"do": "change", "value": {"run": 7, "values": {"cut": 1}}}': "run=7",
     '{"do": "change", "value": {"run": 0, "values": []}}': "values must map",

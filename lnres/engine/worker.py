@@ -84,6 +84,7 @@ class Group(Turns):
         """The k-th run, built if it is not there, at its last checkpoint if it has one."""
         seat = self.seats[k]
         if seat.run is None:
+            self.busy = time.monotonic()
             seat.run = Run(seat.experiment)
             seat.run.kept, seat.run.room = seat.kept, seat.room
             if saved := self.store.load(seat.key):

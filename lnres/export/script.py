@@ -55,7 +55,7 @@ def doc(*paragraphs: str) -> str:
     return textwrap.indent(quoted, "    ").lstrip()
 
 
-def quoted(text: str) -> str:
+def harmless(text: str) -> str:
     """A text as it may stand in a docstring: of a table of one's own anybody may have named the columns."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text)
     return textwrap.fill(plain.replace("\\", "/").replace('"', "'"), WIDEST - 10)
@@ -370,7 +370,7 @@ class Words:
             "changes": listed([f"{step}: {{{', '.join(new)}}}" for step, new in changes.items()]),
             "doc": doc,
             "source": lambda name: definition(DATA[name].make.func),
-            "title": quoted(f"{e.label()}: {row['model'].label}, {row['data'].label}"),
+            "title": harmless(f"{e.label()}: {row['model'].label}, {row['data'].label}"),
             "folded": folded,
             "power": f"{second_moment(ACTIVATIONS[e.activation].make.__call__):.12g}",
             "law": self.law,
