@@ -2,9 +2,10 @@
 
 import contextlib
 import ctypes
+import gc
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -46,6 +47,13 @@ def one_thread() -> None:
     with contextlib.suppress(AttributeError, OSError):
         for option, value in ((M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**30), (M_ARENA_MAX, 1)):
             ctypes.CDLL(None).mallopt(option, value)
+
+
+def give_back() -> None:
+    """Hand memory that is free back to the system, which ``one_thread`` tells malloc to keep."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def where(device: str) -> str:
@@ -97,8 +105,10 @@ class Run:
         self.kept: dict[int, Frame] = {}  # checkpoints by their steps
         self.room = KEEP_BYTES
 
-    def __iter__(self) -> "Run":
-        return self
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames until all steps are made; who asks for the ``next`` one may go beyond."""
+        while self.step < self.first.steps:
+            yield next(self)
 
     def __next__(self) -> Frame:
         return self.read([self.ahead()])

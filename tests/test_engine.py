@@ -329,15 +329,14 @@ def test_runs_without_anything_to_do_wait_on_disk_and_go_on_as_if_they_had_staye
 
 def test_what_does_not_move_is_saved_once(desk, monkeypatch):
     monkeypatch.setattr(worker, "CHECKPOINT", 0.0)
-    desk.open("a", SMALL)
-    desk.run(500)
+    desk.open("a", SMALL.replace(steps=4))
+    desk.open("b", SMALL)
     saved = []
     desk.store.save = lambda key, checkpoint: saved.append(key)
-    desk.open("b", SMALL.replace(steps=2000))
-    for _ in range(20):
-        desk.clock.now += 1.0
-        desk.run(1)
-    assert saved.count("a0") == 0 < saved.count("b0")
+    for _ in range(4):
+        desk.worker.turn()
+    assert asleep(desk, "a") == [False]
+    assert saved.count("a0") == 1 < saved.count("b0")
 
 
 def test_runs_of_a_worker_share_what_they_remember(desk, monkeypatch):

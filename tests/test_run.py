@@ -470,3 +470,9 @@ def test_every_seed_draws_its_own_batches():
     picked = torch.randint(1297, (16,), generator=generator(3, "batch", 5))
     b = Batches(Experiment(seed=3, seeds=1))
     assert torch.equal(b(5, 16)[1][0], b.y[0][picked])
+
+
+def test_a_run_ends_with_its_steps_and_can_go_on():
+    run = Run(experiment(steps=3))
+    assert [int(arrays["step"][0]) for arrays, _ in run] == [0, 1, 2]
+    assert next(run)[0]["step"] == 3

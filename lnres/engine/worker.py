@@ -16,7 +16,7 @@ from lnres.meanfield import foreseen
 from lnres.measures import MEASURES
 from lnres.record import Frame, pack
 from lnres.tables import forget, recall
-from lnres.train import Run, one_thread, thin
+from lnres.train import Run, give_back, one_thread, thin
 
 SLICE = 0.02
 """Seconds a group of runs may train before the next one's turn."""
@@ -98,6 +98,7 @@ class Group(Turns):
                 self.store.save(seat.key, seat.run.checkpoint())
                 seat.experiment, seat.left, seat.run = seat.run.first, seat.run.step, None
                 seat.seen = max(seat.seen, seat.left - 1)
+        give_back()
 
     @property
     def ids(self) -> list[str]:
@@ -313,10 +314,7 @@ def serve(pipe, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     one_thread()
     worker = Worker(Store(folder), lambda *message: pipe.send(message))
-    for _ in Run(
-        Experiment(depth=1, width=8, seeds=1, steps=2)
-    ):  # kernels, data and code are warm from here on
-        break
+    next(Run(Experiment(depth=1, width=8, seeds=1)))  # kernels, data and code are warm from here on
     gc.collect()
     gc.freeze()
     pipe.send(("ready", "", os.getpid()))
