@@ -40,6 +40,12 @@ AXES = {
 }  # fmt: skip
 """What a row of each array is, a letter an axis: s members, l states h_0 .. h_L, b blocks, h bins, w writers
 of the stream, t time steps, x and y the cells of a plane, p its points."""
+DTYPES = dict.fromkeys(AXES, np.float32) | dict.fromkeys(CLOCKS, np.int32)
+DTYPES |= {"act_hist": np.uint16, "grad_hist": np.uint16, "regions": np.uint8, "point_class": np.uint8}
+NEEDED = {
+    "step": ("loss_train", "acc_train"), "probe_step": ("act_rms", "cosine", "grad_norm", "update_ratio")
+}  # fmt: skip
+"""Arrays without which nothing can be said of what has a clock."""
 CLOCK_OF = {name: clock for clock, names in CLOCKS.items() for name in (clock, *names)}
 
 DENSE = 20
@@ -189,12 +195,15 @@ def _problems(arrays: Mapping[str, np.ndarray], header: Mapping) -> Iterator[str
         clock = arrays.get(CLOCK_OF.get(name))
         if clock is None or clock.ndim != 1 or array.shape[:1] != clock.shape:
             yield f"{name!r} has no clock or does not fit it"
-        elif name in CLOCKS and (array.dtype.kind not in "iu" or (np.diff(array, prepend=-1) <= 0).any()):
+        elif array.dtype != DTYPES[name]:
+            yield f"{name!r} is {array.dtype}, not {np.dtype(DTYPES[name])}"
+        elif name in CLOCKS and (np.diff(array, prepend=-1) <= 0).any():
             yield f"the steps in {name!r} do not increase"
         elif name not in CLOCKS and (array.ndim != 1 + len(AXES[name]) or 0 in array.shape[1:]):
             yield f"{name!r} has no seeds, or not the axes that it should have"
-        elif array.dtype.str[1:] not in ("f4", "i4", "u1", "u2"):
-            yield f"{name!r} holds no numbers of the right precision"
+    for clock in arrays.keys() & NEEDED:
+        if missing := set(NEEDED[clock]) - arrays.keys():
+            yield f"it has no {min(missing)!r}"
     events = header.get("events", [])
     if not isinstance(events, list) or not all(map(_is_event, events)):
         yield "an event lacks its step, its kind or its text"
