@@ -1,5 +1,6 @@
 // The grammar of figures, the same as lnres/figures/grammar.py: a node {ref}, {say}, {range} ... becomes what it names.
 
+import { DENSE } from "./clocks.js";
 import { clockOf } from "./record.js";
 
 /** Of the first `n` entries of `cells`, all finite. */
@@ -12,7 +13,6 @@ const OVER = {
   above: (cells, n, t) => OVER.mean(cells, n) + reach(cells, n, t),
 };
 const OPS = { less: (a, b) => a - b, per: (a, b) => a / b, times: (a, b) => a * b };
-const DENSE = 20; // steps, all of which are probed
 const EDGES = { band: ["low", "high"], interval: ["below", "above"] };
 
 function sum(cells, n, of = (v) => v) {

@@ -1,5 +1,7 @@
 // What comes over the wire, and what is kept of it: the record of a run, as lnres.record in Python.
 
+import { CLOCK_OF } from "./clocks.js";
+
 const TYPES = { F32: Float32Array, I32: Int32Array, U8: Uint8Array };
 
 /** A safetensors message: its arrays by name, clocks first, and the header that lnres puts into the metadata. */
@@ -29,13 +31,7 @@ function spread(told, shape) {
   return { shape, values };
 }
 
-export const clockOf = (name) =>
-  name === "step" || /^(loss|acc)_(train|online)$|^lr$/.test(name) ? "step"
-  : name === "test_step" || /^(loss|acc)_(test|batch)$|^regions$/.test(name) ? "test_step"
-  : /^(plane|point)_/.test(name) ? "plane_step"
-  : name.startsWith("river") ? "river_step"
-  : /^theory_step$|_theory$/.test(name) ? "theory_step"
-  : "probe_step";
+export const clockOf = (name) => CLOCK_OF[name];
 
 const MOST_BYTES = 4 << 20; // of the arrays on one clock of one run, unless that is fewer than these rows
 const [LEAST_ROWS, FIRST_ROWS] = [256, 32];

@@ -31,6 +31,7 @@ from lnres.figures import (
 )
 from lnres.record import HIST_BINS, PLANE_CLASSES, PLANE_LEVELS, Record, pack, written
 from lnres.train import Run
+from lnres.ui import server
 
 SEEDS, DEPTHS = 3, (5, 2)
 CONFIGS = [
@@ -201,6 +202,8 @@ def player():
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = chromium.new_page()
         page.route("**", lambda route: route.fulfill(path=ASSETS / urlsplit(route.request.url).path[1:]))
+        made = {"body": server.MADE["clocks.js"], "content_type": "text/javascript"}
+        page.route("**/clocks.js", lambda route: route.fulfill(**made))
         page.route("**/empty", lambda route: route.fulfill(body="<body>", content_type="text/html"))
         page.goto("http://player.test/empty")
         page.add_script_tag(path=PLOTLY)

@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -26,14 +26,18 @@ from streamlit.runtime.pages_manager import PagesManager
 
 from lnres.engine import local
 from lnres.figures import FIGURES, HISTOGRAMS, THEMES, Config, shade, spans
-from lnres.record import CLOCK_OF, pack
+from lnres.record import CLOCK_OF, DENSE, pack
 
 PANELS = "loss", "activations", "gradients", "boundary", "gradient_map"
 """What is shown unless the visitor chose otherwise: the first four of these that apply."""
 ASSETS = Path(__file__).parents[2] / "assets"
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 SERVED = sorted(path for path in ASSETS.iterdir() if path.suffix in TYPES)
-FILES = {path.name: TYPES[path.suffix] for path in [*SERVED, Path("plotly.min.js")]}
+MADE = {
+    "clocks.js": f"export const CLOCK_OF = {json.dumps(CLOCK_OF)};\nexport const DENSE = {DENSE};\n".encode()
+}
+"""Scripts that tell the browser what Python knows already."""
+FILES = {path.name: TYPES[path.suffix] for path in [*SERVED, *map(Path, MADE), Path("plotly.min.js")]}
 PACE = 0.095  # seconds between two answers on one connection: the player paints ten times a second
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 REHEARSAL = 4.0  # seconds before what nobody has asked for yet is prepared, and between two boards of it
@@ -47,6 +51,8 @@ BREATH = 0.01  # seconds between two messages of one connection, or a flood woul
 @cache
 def asset(name: str) -> bytes:
     """The bytes of a file that the browser may ask for."""
+    if name in MADE:
+        return MADE[name]
     home = files("plotly") / "package_data" if name.startswith("plotly") else ASSETS
     return (home / name).read_bytes()
 
@@ -87,14 +93,13 @@ def _file(request: Request) -> Response:
 # ------------------------------------------------------------------------------------------------ frames
 
 
-def figures(runs) -> dict[str, dict]:
+def figures(configs: Sequence[Config]) -> dict[str, dict]:
     """Specs of all figures that apply to these runs, by name; numbers are references into their records."""
-    configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(runs)]
     specs = {name: FIGURES[name].make(configs) for name in FIGURES}
     return {name: spec for name, spec in specs.items() if spec.get("applies", True)}
 
 
-def scene(runs, specs, panels=(), at=None) -> dict:
+def scene(runs, configs: Sequence[Config], specs, panels=(), at=None) -> dict:
     """What the player shows beside charts: configurations, knobs, which figures there are, themes.
 
     ``panels`` are the figures to show at first, the usual ones if there are none; ``at`` is the step to look
@@ -105,7 +110,6 @@ def scene(runs, specs, panels=(), at=None) -> dict:
     from lnres.scene import Scene
 
     compared = Scene([run.experiment for run in runs])
-    configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(runs)]
     now = [run.now for run in runs]
     return {
         "configs": [
@@ -176,10 +180,11 @@ def _answer(lockstep, pull: dict) -> tuple[bytes, bool]:
         })  # fmt: skip
     state = {key: getattr(lockstep, key) for key in ("version", "playing", "speed", "notice")}
     if not _knows(pull, lockstep):
-        specs = figures(lockstep.runs)
+        configs = [Config.of(i, run.name, run.experiment) for i, run in enumerate(lockstep.runs)]
+        specs = figures(configs)
         wanted = {name for name, version in pull["figures"].items() if version != lockstep.version}
         if pull["version"] != lockstep.version:
-            state["scene"] = scene(lockstep.runs, specs, lockstep.panels, lockstep.at)
+            state["scene"] = scene(lockstep.runs, configs, specs, lockstep.panels, lockstep.at)
             wanted |= {*state["scene"]["panels"]}
         state["specs"] = {
             name: specs[name] | {"data": [*specs[name]["data"], *lockstep.drawn.get(name, [])]}
