@@ -25,7 +25,7 @@ FLUSH = 0.05
 CHECKPOINT = 2.0
 """Seconds between two checkpoints of a group; more where writing one takes over a hundredth of that."""
 AWAKE = 60.0
-"""Seconds without anything to do after which the runs of a group, 50 MB each in the lab, wait on disk."""
+"""Seconds without anything to do after which the runs of a group, 34 MB each in the lab, wait on disk."""
 KEPT = 2**29
 """Bytes of checkpoints that all runs of a worker remember together, for forks to start from."""
 
@@ -92,13 +92,12 @@ class Group(Turns):
         return seat.run
 
     def leave(self) -> None:
-        """Save the runs and let them go."""
-        for seat in self.seats:
-            if seat.run:
-                self.store.save(seat.key, seat.run.checkpoint())
-                seat.experiment, seat.left, seat.run = seat.run.first, seat.run.step, None
-                seat.seen = max(seat.seen, seat.left - 1)
-        give_back()
+        """Save a run that is still there and let it go: one at a time, as others wait for their turn."""
+        if seat := next((seat for seat in self.seats if seat.run), None):
+            self.store.save(seat.key, seat.run.checkpoint())
+            seat.experiment, seat.left, seat.run = seat.run.first, seat.run.step, None
+            seat.seen = max(seat.seen, seat.left - 1)
+            give_back()
 
     @property
     def ids(self) -> list[str]:
