@@ -453,16 +453,16 @@ def run_main(monkeypatch, capfd):
 @pytest.fixture
 def measured_here(monkeypatch):
     """Boards of theory measure in this process, not in a worker."""
-    from lnres.boards import theory
+    from lnres.boards import networks, profiles
     from lnres.measures import MEASURES, complete
 
     class Engine:
         def measure(self, name, e, **options):
             return complete(MEASURES[name].make(e, {}, **options))
 
-    monkeypatch.setattr(theory.local, "start", Engine)
-    monkeypatch.setattr(theory, "PATIENCE", 1e9)  # nothing is left for a later answer
-    monkeypatch.setattr(theory, "AT_ONCE", 1e9)
-    theory.measured.cache_clear()
+    monkeypatch.setattr(networks.local, "start", Engine)
+    monkeypatch.setattr(networks, "PATIENCE", 1e9)  # nothing is left for a later answer
+    monkeypatch.setattr(profiles, "AT_ONCE", 1e9)
+    networks.measured.cache_clear()
     yield
-    theory.measured.cache_clear()
+    networks.measured.cache_clear()

@@ -8,7 +8,7 @@ import pytest
 
 from lnres import measures, theory
 from lnres.agreement import FEW, TOLD, agreement, percent, sentence
-from lnres.boards import BOARDS, PICTURES, chaos
+from lnres.boards import BOARDS, PICTURES, chaos, networks, profiles
 from lnres.boards import theory as boards
 from lnres.experiment import Experiment
 from lnres.figures import VANISHED
@@ -48,8 +48,8 @@ def ray(panel, name):
 def test_theory_stands_first_then_what_is_measured_with_a_sentence_and_an_alternative(name, monkeypatch):
     values = {"profiles": {"steps": 2}}.get(name, {})
     with monkeypatch.context() as patch:
-        patch.setattr(boards, "PATIENCE", -1)
-        patch.setattr(boards, "AT_ONCE", -1)
+        patch.setattr(networks, "PATIENCE", -1)
+        patch.setattr(profiles, "AT_ONCE", -1)
         first = ask(name, **values)
     answer = ask(name, **values)
     assert not answer["more"]
@@ -187,11 +187,11 @@ def test_networks_that_start_elsewhere_train_as_those_that_an_experiment_starts_
 
 def test_the_plane_is_filled_as_networks_are_trained(monkeypatch):
     monkeypatch.setattr(chaos, "SHORT", chaos.SHORT | {"steps": 2, "width": 16})
-    monkeypatch.setattr(boards, "PATIENCE", -1)
+    monkeypatch.setattr(networks, "PATIENCE", -1)
     first = ask("chaos", trained=True)
     assert first["more"]
     assert "0 of 72 networks of 12 layers" in first["said"]
-    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    monkeypatch.setattr(networks, "PATIENCE", 1e9)
     answer = ask("chaos", trained=True)
     assert not answer["more"]
     cells = np.array(answer["panels"][0]["figure"]["data"][1]["z"], float)

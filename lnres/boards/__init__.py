@@ -1,6 +1,6 @@
 """Pages that answer a hand at once: controls, and a pure function from their values to panels."""
 
-from lnres.boards import chaos, microscope, shape, theory  # noqa: F401  whose rows are BOARDS
+from lnres.boards import chaos, microscope, profiles, shape, theory  # noqa: F401  whose rows are BOARDS
 from lnres.boards.base import (
     BOARDS,
     Answer,

@@ -8,7 +8,8 @@ import numpy as np
 from lnres import theory
 from lnres.agreement import sentence
 from lnres.boards.base import BOARDS, Answer, Board, Panel, Point, Toggle
-from lnres.boards.theory import common, experiment, measured, patiently, profile_panels, size, trained_in_lab
+from lnres.boards.networks import common, experiment, measured, patiently, size, trained_in_lab
+from lnres.boards.profiles import profile_panels
 from lnres.figures import theory as charts
 
 LOW, HIGH = (0.5, 0.0), (4.0, 0.5)

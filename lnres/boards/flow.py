@@ -4,7 +4,7 @@ import numpy as np
 
 from lnres import theory
 from lnres.boards.base import Answer, Board, Panel, Pick, Slider
-from lnres.boards.theory import measured
+from lnres.boards.networks import measured
 from lnres.experiment import Experiment
 from lnres.figures import COLOURS, GREY
 from lnres.meanfield import predict
