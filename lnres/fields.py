@@ -86,11 +86,6 @@ def checked(spec: Field, value: Any) -> Any:
         except ValueError as error:
             raise ValueError(f"{spec.name}={value!r}: {error}") from None
     low, high, kind = spec.metadata["low"], spec.metadata["high"], type(spec.default)
-    allowed = (
-        "true or false"
-        if kind is bool
-        else f"{'a whole' if kind is int else 'a'} number from {low} to {high}"
-    )
     try:
         if kind is bool:
             number = {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
@@ -101,6 +96,8 @@ def checked(spec: Field, value: Any) -> Any:
         if not low <= number <= high:  # NaN is not in any range
             raise ValueError
     except (ValueError, KeyError, TypeError, OverflowError):
+        whole = "a whole" if kind is int else "a"
+        allowed = "true or false" if kind is bool else f"{whole} number from {low} to {high}"
         raise ValueError(f"{spec.name}={value!r}: choose {allowed}") from None
     return number
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnres.engine.store import Store
+from lnres.engine.turns import why
 from lnres.record import unpack
 
 if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and workers start, before it is there
@@ -151,7 +152,7 @@ class Engine:
             try:
                 getattr(group, f"on_{kind}")(*args)
             except Exception as error:  # of one viewer; all others are heard by this thread too
-                group.on_failed(f"{type(error).__name__}: {error}")
+                group.on_failed(why(error))
 
     def _make_room(self, now: float) -> None:
         """Where records are too many, the largest that is forgotten goes, else the largest stands still."""

@@ -4,6 +4,11 @@ import math
 from collections.abc import Sequence
 
 
+def why(error: Exception) -> str:
+    """What went wrong: a sentence of our own as it is, anything else with its kind."""
+    return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
 class Turns:
     """Base of runs, studies and measures: what ``Worker`` asks of them, and the commands they all know."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lnres.engine.store import Store
 from lnres.engine.study import Measuring, Work
-from lnres.engine.turns import Turns
+from lnres.engine.turns import Turns, why
 from lnres.experiment import Experiment
 from lnres.meanfield import foreseen
 from lnres.measures import MEASURES
@@ -97,7 +97,8 @@ class Group(Turns):
             self.store.save(seat.key, seat.run.checkpoint())
             seat.experiment, seat.left, seat.run = seat.run.first, seat.run.step, None
             seat.seen = max(seat.seen, seat.left - 1)
-            give_back()
+            if not any(other.run for other in self.seats):
+                give_back()
 
     @property
     def ids(self) -> list[str]:
@@ -255,7 +256,7 @@ class Worker:
                 group.held = False
                 getattr(group, command)(*args)
         except Exception as error:
-            self.emit("failed", key, f"{error}")
+            self.emit("failed", key, why(error))
         runs = sum(len(group.ids) for group in self.groups.values())
         for group in self.groups.values():
             group.share(KEPT // max(1, runs))
@@ -302,8 +303,7 @@ class Worker:
                 group.checkpoint(now)
             except Exception as error:
                 del self.groups[key]
-                kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-                self.emit("failed", key, f"{kind}{error}")
+                self.emit("failed", key, why(error))
         now = time.monotonic()
         return min((group.wait(now) for group in self.groups.values()), default=math.inf)
 

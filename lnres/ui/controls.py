@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
 
 import streamlit as st
@@ -114,6 +115,7 @@ def _contrast() -> None:
     _start(Scene.contrast(st.session_state.scene.experiments[0].at(inf), st.session_state.contrast))
 
 
+@lru_cache(64)  # seventy experiments are made and checked for it: a fifth of what a rerun of the page takes
 def _contrasted(e: Experiment) -> dict[str, str]:
     """What could be the one thing that differs from an experiment, and what it would be."""
     told = {}

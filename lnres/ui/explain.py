@@ -1,7 +1,5 @@
 """What the choices mean: name, formula, one sentence, paper and code, all from the registries."""
 
-from contextlib import suppress
-
 import streamlit as st
 
 from lnres.experiment import FIELDS
@@ -21,10 +19,12 @@ def row(choice: Choice) -> None:
     st.markdown(f"**{choice.label}**{paper}  \n{choice.about}")
     if choice.formula:
         st.latex(choice.formula)
-    with suppress(TypeError):  # a choice that is data has no code
+    try:
         code = choice.code
-        with st.expander("code"):
-            st.code(code, "python")
+    except TypeError:
+        return  # it is data
+    with st.expander("code"):
+        st.code(code, "python")
 
 
 def explain() -> None:
