@@ -339,7 +339,7 @@ def test_only_what_was_asked_for_is_sent(talk, lockstep):
 
 def test_the_answers_of_dropped_connections_add_up_to_the_record(address, lockstep):
     pieces, have, version = {}, {}, None
-    for steps in (3, 0, 40, 1, 25):
+    for steps in (3, 0, 12, 1, 6):
         train(lockstep, steps)
         with connect(f"ws://{address}/lnres/live/{lockstep.token}", origin=f"http://{address}") as socket:
             _, header = asked(socket, have=have, version=None)  # an answer that is lost changes nothing
