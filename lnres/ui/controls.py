@@ -115,7 +115,7 @@ def _contrast() -> None:
     _start(Scene.contrast(st.session_state.scene.experiments[0].at(inf), st.session_state.contrast))
 
 
-@lru_cache(64)  # seventy experiments are made and checked for it: a fifth of what a rerun of the page takes
+@lru_cache(64)  # some seventy experiments are made and checked for it, in every rerun of the page
 def _contrasted(e: Experiment) -> dict[str, str]:
     """What could be the one thing that differs from an experiment, and what it would be."""
     told = {}
