@@ -1,5 +1,6 @@
 """The oracle of the suite: the same network written a second time, in plain ``torch.nn``, for one member."""
 
+import os
 import sys
 from unittest import mock
 
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 from lnres.train import one_thread
 
 one_thread()
+# Warnings are errors also in the processes that tests start; of what is closed late Streamlit has one itself.
+os.environ["PYTHONWARNINGS"] = "error,ignore::ResourceWarning"
 
 
 class Channels:

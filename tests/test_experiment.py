@@ -202,10 +202,9 @@ WORDS = ["", "x", "nan", "NaN", "inf", "-inf", "1e999", "0x10", "1,5", "None", "
 WRONG = [*WORDS, None, [], {}, (1,), 1j, math.nan, math.inf, -math.inf, 10**400]
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
 @pytest.mark.parametrize("name", [*PICKS, *KNOBS, *SINGLES, "changes"])
-def test_what_is_no_value_of_a_field_is_refused_in_a_sentence(name, value):
-    if (name, value) != ("changes", ""):  # no change is one of its values
+def test_what_is_no_value_of_a_field_is_refused_in_a_sentence(name):
+    for value in WRONG[name == "changes" :]:  # no change is one of its values
         sentence_about(name, value)
 
 
