@@ -9,8 +9,8 @@ run: .venv/app
 test: .venv/test browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto -m "not slow and not browser"
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m browser $$(grep -l mark.browser tests/*.py)
 	@echo "Left out: tests marked slow, minutes of one core (make slow)."
 
 # What test leaves out: minutes of one core.
