@@ -253,12 +253,12 @@ class Lockstep(Hosted):
             self._send("fork", index, twin.id, step, values)
             self._make_room(index)
 
-    def add(self, experiment: "Experiment", instead: int = -1) -> None:
-        """One more run, which catches up with the others; where there is no room, instead of another."""
+    def add(self, experiment: "Experiment", instead: int = 0) -> None:
+        """One more run, which catches up with the others; where there is no room, instead of that one."""
         with self.lock:
             twin = self._more(experiment.affordable(), Record())
             self._send("add", twin.id, experiment)
-            self._make_room(instead % (len(self.runs) - 1))
+            self._make_room(instead)
 
     def attempt(self, index: int, step: int | None = None) -> None:
         """Try what the verdict of a run at a step (its latest) suggests, in a fork where that can be done.
