@@ -9,6 +9,7 @@ from threading import Lock
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lnres.graph import Feed
 from lnres.registry import Registry
@@ -466,14 +467,41 @@ class Attention:
         self.tell = Linear(weights, f"{name}.last", features, features, last, norm=norm)
 
     def __call__(self, x: Tensor, inside: Callable = lambda mixed: mixed) -> Tensor:
-        (members, batch, positions, _), heads = x.shape, self.heads
-        q, k, v = (  # each (S B heads, P, n / heads), copied: a view of one example would round otherwise
-            part.unflatten(-1, (heads, -1)).transpose(2, 3).contiguous().flatten(0, 2)
-            for part in self.ask(x).chunk(3, dim=-1)
-        )
-        mixed = torch.softmax((q / math.sqrt(q.shape[-1])) @ k.mT, dim=-1) @ v
-        mixed = mixed.view(members, batch, heads, positions, -1).transpose(2, 3).contiguous()
-        return self.tell(inside(mixed.flatten(-2)))
+        return self.tell(inside(Mixed.apply(self.ask(x), self.heads)))
+
+
+class Mixed(torch.autograd.Function):
+    """softmax(q kᵀ / √d) v of every head, (S, B, P, 3n) -> (S, B, P, n), and its derivative, both by hand.
+
+    Every head's queries, keys and values lie as columns (d, P): on a CPU a product of a few columns, as a
+    head has, takes twice as long as one of as many columns as there are positions.
+    """
+
+    @staticmethod
+    def forward(ctx, asked: Tensor, heads: int) -> Tensor:
+        """Each position's mean of all values, weighted by how well their keys answer its query."""
+        columns = asked.unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 5, 2).contiguous()
+        q, k, v = columns.flatten(1, 3)  # each (S B heads, d, P)
+        ctx.shape, ctx.root = columns.shape, math.sqrt(q.shape[1])
+        q = q / ctx.root
+        share = torch.softmax(q.mT @ k, dim=-1)
+        ctx.save_for_backward(q, k, v, share)
+        mixed = (v @ share.mT).view(ctx.shape[1:]).permute(0, 1, 4, 2, 3)
+        return mixed.contiguous().flatten(-2)  # a view of one example would round otherwise
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:
+        """The derivative of the loss with respect to what was asked, from that to the mean values."""
+        q, k, v, share = ctx.saved_tensors
+        slope = slope.unflatten(-1, ctx.shape[3:5]).permute(0, 1, 3, 4, 2).contiguous().flatten(0, 2)
+        scores = torch._softmax_backward_data(slope.mT @ v, share, -1, share.dtype)
+        found = q.new_empty(ctx.shape)
+        to_q, to_k, to_v = found.flatten(1, 3)
+        torch.bmm(k, scores.mT, out=to_q).div_(ctx.root)
+        torch.bmm(q, scores, out=to_k)
+        torch.bmm(slope, share, out=to_v)
+        return found.permute(1, 2, 5, 0, 3, 4).contiguous().flatten(-3), None
 
 
 class Dropout:
