@@ -259,8 +259,7 @@ class Weights:
         unseen = self.flat.data  # autograd need not follow what optimizers do to it between two steps
         self._leaves = [values.requires_grad_() for values in self.groups(unseen)]
         for group, leaf, grad in zip(declared, self._leaves, self.groups(self.grad), strict=True):
-            leaf.grad = grad  # where a plain ``backward()`` adds
-            for (owner, attribute, *_), parameter in zip(group, leaf.unbind(), strict=True):
+            for (owner, attribute, *_), parameter in zip(group, Parts.apply(leaf, grad), strict=True):
                 setattr(owner, attribute, parameter)
         self._declared = {}
 
@@ -272,7 +271,8 @@ class Weights:
         """
         found = torch.autograd.grad(loss, [*self._leaves, *roads], allow_unused=True, materialize_grads=True)
         for group, value in zip(self.groups(self.grad), found, strict=False):
-            group.copy_(value)
+            if value.data_ptr() != group.data_ptr():
+                group.copy_(value)
         return found[len(self._leaves) :]
 
     def groups(self, flat: Tensor) -> list[Tensor]:
@@ -313,6 +313,22 @@ class Weights:
                 blocks = [int(names[j].split(".")[1]) for j in rows]
                 found.append((k, *(torch.tensor(index, device=self.device) for index in (rows, blocks))))
         return found
+
+
+class Parts(torch.autograd.Function):
+    """The rows of a group; backward, their gradients are gathered right where ``grad`` lies."""
+
+    @staticmethod
+    def forward(ctx, group: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        """As ``unbind``."""
+        ctx.grad = grad
+        return group.detach().unbind()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *slopes: Tensor) -> tuple[Tensor, None]:
+        """All slopes as one tensor, in the memory of ``grad``."""
+        return torch.stack(slopes, out=ctx.grad), None
 
 
 class Still(Weights):
