@@ -129,9 +129,13 @@ class LayerNorm(Norm):
 
     over = "c"
 
+    def __init__(self, weights: Weights, name: str, features: int, e):
+        super().__init__(weights, name, features, e)
+        self.ones, self.zeros = (f(features, device=weights.device) for f in (torch.ones, torch.zeros))
+
     def normalize(self, x: Tensor) -> Tensor:
-        """torch's kernel."""
-        return F.layer_norm(x, (self.features,), eps=self.eps)
+        """torch's kernel, given a gain and a shift: without them it takes half as long again on a CPU."""
+        return F.layer_norm(x, (self.features,), self.ones.to(x), self.zeros.to(x), self.eps)
 
     def equation(self, x: Tensor) -> Tensor:
         """Two passes: E[x²]-E[x]² would lose every digit at large offsets."""
