@@ -63,8 +63,8 @@ class Norm:
         """γ x + β, or x where the affine is off."""
         if not self.affine:
             return x
-        gain = along(x, self.gain)
-        return torch.addcmul(along(x, self.shift), x, gain) if self.shifts else x * gain
+        y = x * along(x, self.gain)
+        return y + along(x, self.shift) if self.shifts else y
 
     def normalize(self, x: Tensor) -> Tensor:
         """The normalized tensor, before the affine."""

@@ -159,5 +159,5 @@ class LSTM(Recurrence):
     def step(self, wx: Tensor, uh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Forget some of the cell, write to it, show some of it."""
         i, f, g, o = (self.inner(wx + uh) + self.offset).chunk(4, -1)
-        c = torch.addcmul(torch.sigmoid(f) * c, torch.sigmoid(i), torch.tanh(g))
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return self.activated(torch.sigmoid(o) * torch.tanh(self.cell(c))), c
