@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lnres.layers import Weights, along, constant
@@ -95,6 +96,36 @@ class Norm:
         return (parts - self.mean(parts.flatten(0, 1)).unflatten(0, (-1, len(x)))) * slope
 
 
+class Unit(torch.autograd.Function):
+    """y = (x - μ) / √(σ²+ε) over some axes of x, with μ = 0 unless it ``centres``; also μ and σ².
+
+    Its derivative by hand, (y' - mean y' - y mean(y y')) / √(σ²+ε), takes half the calls that autograd makes.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, axes: tuple[int, ...], eps: float, centres: bool) -> tuple[Tensor, ...]:
+        """Two passes, as written out in the norms' equations."""
+        mean = x.mean(axes, keepdim=True) if centres else None
+        centred = x - mean if centres else x
+        variance = centred.square().mean(axes, keepdim=True)
+        rate = torch.rsqrt(variance + eps)
+        y = centred * rate
+        ctx.axes, ctx.centres = axes, centres
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y, rate)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor, *_) -> tuple:
+        """From the derivative with respect to y, y', that with respect to x."""
+        y, rate = ctx.saved_tensors
+        found = torch.addcmul(slope, y, (slope * y).mean(ctx.axes, keepdim=True), value=-1)
+        if ctx.centres:
+            found -= slope.mean(ctx.axes, keepdim=True)
+        return found.mul_(rate), None, None, None
+
+
 @NORMS.add("none", "no norm", "y=x")
 class NoNorm(Norm):
     """Nothing is normalized."""
@@ -156,8 +187,8 @@ class RMSNorm(Norm):
     over, centres, shifts = "c", False, False
 
     def normalize(self, x: Tensor) -> Tensor:
-        """torch's kernel."""
-        return F.rms_norm(x, (self.features,), eps=self.eps)
+        """At once."""
+        return Unit.apply(x, (-1,), self.eps, False)[0]
 
     def equation(self, x: Tensor) -> Tensor:
         """One division by the root mean square."""
@@ -197,6 +228,15 @@ class BatchNorm(Norm):
         used = self.running and not self.weights.training
         return (self.running_mean, self.running_var) if used else None
 
+    def normalize(self, x: Tensor) -> Tensor:
+        """Batch statistics are taken and followed at once."""
+        if self.remembered:
+            return self.equation(x)
+        y, mean, variance = Unit.apply(x, tuple(range(1, x.ndim - 1)), self.eps, True)
+        if self.weights.training:
+            self._remember(mean, variance, x[0, ..., 0].numel())
+        return y
+
     def equation(self, x: Tensor) -> Tensor:
         """Batch statistics in training (biased variance), running ones (unbiased) in evaluation."""
         if there := self.remembered:
@@ -205,8 +245,6 @@ class BatchNorm(Norm):
         mean = self.mean(x)
         centred = x - mean
         variance = centred.square().mean(tuple(range(1, x.ndim - 1)), keepdim=True)
-        if self.weights.training:
-            self._remember(mean.detach(), variance.detach(), x[0, ..., 0].numel())
         return centred * torch.rsqrt(variance + self.eps)
 
     def mean(self, x: Tensor) -> Tensor:
