@@ -494,12 +494,12 @@ class Board {
       const there = this.panels[panel.name];
       if (there.laid !== this.laid) there.bar.replaceChildren(...this.above(panel.name));
       there.laid = this.laid;
+      there.body.node.setAttribute("aria-label", panel.alt);
       const { clientWidth, clientHeight } = there.body.node;
       const state = JSON.stringify([panel, name, clientWidth, clientHeight, Boolean(window.Plotly)]);
       if (!there.seen || there.state === state) continue;
       there.state = state;
       there.title.textContent = panel.title;
-      there.body.node.setAttribute("aria-label", panel.alt);
       there.body.show(panel);
     }
   }

@@ -307,7 +307,7 @@ class Player {
       "select", { "aria-label": "Rate of the replay", title: "Rate of the replay" },
       ...REPLAYS.map((rate) => h("option", { value: rate, selected: rate === 20 }, `${rate} steps/s`)),
     );
-    this.again = labelled("replay", "Replay", "Play the recording from here", () => this.replay());
+    this.again = labelled("replay", "Replay", "Replay the recording from here", () => this.replay());
     const edges = ["[", "]"].map((key, i) => {
       const title = i ? "Replay up to here, then again (])" : "Replay from here on ([)";
       return h("button", { class: "lnres-edge", type: "button", title, "aria-label": title, onclick: () => this.edge(i) }, key);
@@ -316,8 +316,8 @@ class Player {
     this.tape = h("span", { class: "lnres-replaying" }, this.again, this.rate, ...edges);
     this.drive = h(
       "span", {},
-      button("step", "Step", "One minibatch (arrow right)", () => this.tell("step")),
-      button("reset", "Reset", "Start again, same weights (Home or Shift+R)", () => this.tell("reset")),
+      button("step", "Step", "Step: one minibatch (arrow right)", () => this.tell("step")),
+      button("reset", "Reset", "Reset: start again, same weights (Home or Shift+R)", () => this.tell("reset")),
       this.pace,
     );
     this.status = h("span", { class: "lnres-status", role: "status" });
@@ -488,10 +488,11 @@ class Player {
         sentence: h("p", { "aria-live": "polite" }),
         attempt: h("button", { class: "lnres-try lnres-attempt", type: "button", onclick: () => this.attempt(i) }),
         rewind: h("button", { class: "lnres-try lnres-rewind", type: "button", hidden: true, onclick: () => this.look(card.good) }),
+        more: h("button", { class: "lnres-unfold", type: "button", "aria-expanded": "false", "aria-label": `More about ${letter}`, onclick: () => this.unfold(i) }),
         good: null,
       };
       const title = `Show or hide ${letter} (${i + 1})`;
-      const pressed = { "aria-label": title, "aria-pressed": String(!this.hidden.has(i)) };
+      const pressed = { "aria-pressed": String(!this.hidden.has(i)) };
       card.node = h(
         "div", { class: "lnres-chip", style: `--hue: ${colour}` },
         h(
@@ -501,10 +502,10 @@ class Player {
         ),
         h(
           "div", { class: "lnres-accuracy" },
-          h("span", {}, "accuracy: "), "train ", card.train, " test ", card.test,
+          h("span", {}, "accuracy: "), h("span", {}, "train ", card.train), " test ", card.test,
         ),
         h("div", { class: "lnres-remedies" }, card.rewind, card.attempt),
-        card.sentence,
+        card.sentence, card.more,
       );
       return card;
     });
@@ -770,6 +771,13 @@ class Player {
     if (!this.hidden.delete(i)) this.hidden.add(i);
     this.cards[i].node.querySelector("button").setAttribute("aria-pressed", String(!this.hidden.has(i)));
     this.hurry();
+  }
+
+  /** On a phone a card shows all that is said of its network, or again only how it begins. */
+  unfold(i) {
+    const { node, more } = this.cards[i];
+    more.setAttribute("aria-expanded", String(node.classList.toggle("lnres-whole")));
+    this.size();
   }
 
   /** The next (+1) or previous (-1) step at which the inside of a network was measured. */

@@ -31,7 +31,7 @@ export class Tree {
         parent, said,
         y: LANE * (i + 0.5),
         path: h("path", { stroke: colour, "stroke-dasharray": dash }),
-        letter: h("text", { fill: colour, y: LANE * (i + 0.5) + 4 }, letter),
+        letter: h("text", { y: LANE * (i + 0.5) + 4 }, letter),
         step: h("text", { class: "lnres-forked" }, parent ? parent[1].toLocaleString("en") : ""),
         button: parent && h("button", {
           type: "button", class: "lnres-branch", style: `--hue: ${colour}`, title: tip, "aria-label": tip,

@@ -333,7 +333,7 @@ def test_the_keyboard_steps_scrubs_and_resets(lab):
 
 
 def test_digits_hide_and_show_networks(lab):
-    chip = lab.get_by_role("button", name="Show or hide B")
+    chip = lab.get_by_title("Show or hide B")
     for pressed in ("false", "true"):
         lab.keyboard.press("2")
         assert chip.get_attribute("aria-pressed") == pressed
@@ -397,7 +397,7 @@ def test_a_link_opens_its_panels_at_its_step(visit):
     words = "document.querySelector('.lnres-chart').layout?.annotations?.[0]?.text"  # perhaps not drawn yet
     wait(page, f"() => ['A−B real', 'A−B not shown'].includes({words})")
     page.keyboard.press("[")
-    page.get_by_role("button", name="Play the recording").click()
+    page.get_by_role("button", name="Replay the recording").click()
     line = "document.querySelector('.lnres-chart').layout.shapes[0].x0"
     wait(page, f"() => lnres.state().at > 35 && {line} > 35")
     scrubber = page.get_by_role("slider", name="Step looked at")
@@ -542,7 +542,7 @@ def test_the_lab_is_as_it_was_when_somebody_comes_back_to_it(visit, app):
     )  # the first is what was there before: one press on Back leaves
     wait(page, "() => lnres.state().step >= 60")
     page.get_by_label("Step looked at").fill("25")
-    page.get_by_role("button", name="Show or hide B").click()
+    page.get_by_title("Show or hide B").click()
     wait(page, "() => location.search.includes('at=25')")
     before, link = state(page), page.url
     page.get_by_role("link", name="Lessons").click()
@@ -632,12 +632,15 @@ def test_divergence_is_said_and_marked_while_the_others_go_on(visit):
 # --------------------------------------------------------------------------------------------- screens
 
 
-def test_a_phone_does_not_scroll_sideways(visit):
-    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+def test_a_phone_shows_a_chart_beside_play_and_does_not_scroll_sideways(visit):
+    page = visit(viewport={"width": 390, "height": 664}, is_mobile=True, has_touch=True)
     wide = """() => [document.documentElement, document.querySelector('[data-testid=stMain]')]
                     .map((element) => element.scrollWidth - element.clientWidth)"""
     assert page.evaluate(wide) == [0, 0]
     assert page.get_by_role("button", name="Play or pause").is_visible()
+    assert page.locator(".lnres-chart").first.bounding_box()["y"] < 500
+    page.get_by_role("button", name="More about B").tap()
+    page.locator(".lnres-chip").nth(1).locator(".lnres-attempt").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])

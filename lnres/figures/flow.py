@@ -66,14 +66,14 @@ def river(runs: Sequence[Config]) -> dict:
                 "y": list(run.source), "hovertemplate": "the source in theory: %{y:.0%}<extra></extra>",
             })  # fmt: skip
         notes.append({
-            "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 13}, "visible": shown,
+            "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 19}, "visible": shown,
             "x": 0.5, "xref": f"{x} domain", "y": 1, "yref": "paper", "yanchor": "bottom",
         })  # fmt: skip
     notes.append(
         {"text": "block", "x": 0.5, "xref": "paper", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -16}
     )
     layout = {
-        "margin": {"l": 46, "r": 12, "t": 20, "b": 34}, "showlegend": False, "hovermode": "closest",
+        "margin": {"l": 46, "r": 12, "t": 26, "b": 34}, "showlegend": False, "hovermode": "closest",
         "annotations": notes,
         "yaxis": {
             "range": {"range": "y", "quantiles": [0, 1], "around": 1, "snap": 0.05, "least": 1},

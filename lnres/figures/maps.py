@@ -36,7 +36,7 @@ def _tiles(runs: Sequence[Config], trace, under: str, layout: dict, **across) ->
         axes[x.replace("x", "xaxis")] = place
         data.append({"type": "heatmap", "xaxis": x, "coloraxis": "coloraxis", "visible": shown} | trace(run))
         notes.append({
-            "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 13}, "visible": shown,
+            "text": f"<b>{run.letter}</b>", "font": {"color": run.colour, "size": 19}, "visible": shown,
             "x": 0.5, "xref": f"{x} domain", "y": 1, "yref": "paper", "yanchor": "bottom",
         })  # fmt: skip
     layout = {"annotations": notes, "showlegend": False} | axes | layout
@@ -56,7 +56,7 @@ def _histogram(runs: Sequence[Config], array: str, low: float, high: float, tick
         }  # fmt: skip
 
     layout = {
-        "margin": {"l": 46, "r": 56, "t": 20, "b": 34},
+        "margin": {"l": 46, "r": 56, "t": 26, "b": 34},
         "yaxis": {
             "range": [middle[0], middle[-1]], "showgrid": False,
             "tickvals": list(ticks), "ticktext": list(ticks.values()),
@@ -102,7 +102,7 @@ def gradient_map(runs: Sequence[Config]) -> dict:
 
     robust = {"range": "z", "quantiles": [0.02, 0.98], "snap": 1, "least": 2}
     layout = {
-        "margin": {"l": 46, "r": 56, "t": 20, "b": 34},
+        "margin": {"l": 46, "r": 56, "t": 26, "b": 34},
         "yaxis": {
             "title": {"text": "block"},
             "showgrid": False,
@@ -147,7 +147,7 @@ def boundary(runs: Sequence[Config]) -> dict:
         }  # fmt: skip
 
     layout = {
-        "margin": {"l": 46, "r": 12, "t": 20, "b": 34},
+        "margin": {"l": 46, "r": 12, "t": 26, "b": 34},
         "yaxis": {"title": {"text": "second feature"}, "showgrid": False, "nticks": 5},
         "coloraxis": {
             "cmin": 0, "cmax": PLANE_CLASSES * PLANE_LEVELS, "colorscale": _sureness(), "showscale": False,

@@ -264,7 +264,7 @@ def controls() -> Scene:
     for i, experiment in enumerate(scene.experiments):
         with st.container(border=True, gap="xxsmall", key=f"configuration-{LETTERS[i]}"):
             with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="xxsmall"):
-                st.html(f"<b style='color:{COLOURS[i]}'>{LETTERS[i]}</b>", width="content")
+                st.html(f"<b style='font-size:19px;color:{COLOURS[i]}'>{LETTERS[i]}</b>", width="content")
                 for name in ("norm", "residual"):
                     values[i][name] = widget(name, _key(name, i), getattr(experiment, name), bare=True)
                 if len(scene.experiments) > 1:
