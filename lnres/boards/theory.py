@@ -105,7 +105,7 @@ CARPET = (
 def carpet(v: dict) -> Answer:
     """Who resembles whom, layer by layer."""
     depth = v["depth"]
-    layers = sorted({0, 1, *(round(depth * share) for share in (1 / 8, 1 / 4, 1 / 2, 1))})
+    layers = [0, *(math.ceil(depth * share) for share in (1 / 8, 1 / 2, 1))]
     panels, rows, apart = [], [], ~np.eye(DIGITS, dtype=bool)
     for label, settings in CARPETS.items():
         e = experiment(residual="none", **settings, width=v["width"], depth=depth, batch=DIGITS)
@@ -229,8 +229,7 @@ def batches(v: dict) -> Answer:
                 grad = found["grad_norm"].astype(float)
                 seen.append((grad[ENDS] / grad[-1 - ENDS]) ** (2 / (20 - 2 * ENDS)))
         rows.append(_against(label, BATCHES, seen, (line, [rate(b) for b in line])))
-    figure = charts.against(rows, "batch size B", "growth of gradient² per layer", log_y=False,
-                            key={"x": 0.99, "xanchor": "right", "y": 0.99, "yanchor": "top"})  # fmt: skip
+    figure = charts.against(rows, "batch size B", "growth of gradient² per layer", log_y=False)
     depth = {"label": "BatchNorm → ReLU", "x": (), "measured": (),
              "ray": (line, [theory.batchnorm_depth(b) for b in line])}  # fmt: skip
     reach = charts.against([depth], "batch size B", "layers", log_y=False)

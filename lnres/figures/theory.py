@@ -14,7 +14,6 @@ LEARNT = [[0, "#F4F1EA"], [0.1, "#F4F1EA"], [0.5, "#8CC5A2"], [1, "#1E7A54"]]
 """Accuracies: from guessing, on paper, to right."""
 FADED = 0.45
 FIFTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
-EMPTY: Mapping = {}
 
 
 def along(rows: np.ndarray, x: Sequence[float], colour: str, name: str) -> list[dict]:
@@ -79,12 +78,10 @@ def decades(*profiles) -> dict:
             "dtick": step if high - low > 1.5 else 0.5, "tickformat": "~g"}  # fmt: skip
 
 
-def legend(**place) -> dict:
-    """A small key inside the chart."""
-    return {"showlegend": True, "legend": {
-        "x": 0.01, "y": 0.01, "xanchor": "left", "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 11},
-    } | place}  # fmt: skip
+LEGEND = {"showlegend": True, "legend": {
+    "orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)", "font": {"size": 11},
+}}  # fmt: skip
+"""A small key above the chart, where no line passes."""
 
 
 def profile(
@@ -106,7 +103,7 @@ def profile(
         seen.append(np.clip(values, np.log10(VANISHED), 60))
     floor = log and bool((rows <= np.log10(VANISHED) + 1e-6).any())
     axis = decades(*seen) if log else {"range": [-0.05, 1.2], "tickvals": FIFTHS}
-    return chart(data, "block", axis | {"title": {"text": title}}, floor, **legend())
+    return chart(data, "block", axis | {"title": {"text": title}}, floor, **LEGEND)
 
 
 def waterfall(rows: Sequence[Mapping], anchor: int) -> dict:
@@ -127,8 +124,7 @@ def waterfall(rows: Sequence[Mapping], anchor: int) -> dict:
             data.append(ray(theory - theory[anchor], x, colour, row["label"]) | {"showlegend": False})
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0}
     axis = decades(*seen) | {"title": {"text": f"gradient² relative to block {anchor}"}}
-    place = {"x": 0.99, "xanchor": "right", "y": 0.99, "yanchor": "top"}
-    return chart(data, "block", axis, shapes=[line], **legend(**place))
+    return chart(data, "block", axis, shapes=[line], **LEGEND)
 
 
 CLASSES, SIDE = 10, 8
@@ -182,7 +178,7 @@ def cosines(rows: Sequence[Mapping]) -> dict:
         data += along(np.asarray(row["measured"])[:, None], x, colour, row["label"])
         data.append(ray(row["predicted"], x, colour, row["label"]) | {"showlegend": False})
     axis = {"range": [-0.05, 1.05], "title": {"text": "mean cosine of pairs"}}
-    return chart(data, "layer", axis, **legend(x=0.99, xanchor="right", y=0.6, yanchor="middle"))
+    return chart(data, "layer", axis, **LEGEND)
 
 
 def phases(
@@ -237,7 +233,7 @@ def phases(
     return figure
 
 
-def against(rows: Sequence[Mapping], x: str, y: str, *, log_y: bool = True, key: Mapping = EMPTY) -> dict:
+def against(rows: Sequence[Mapping], x: str, y: str, *, log_y: bool = True) -> dict:
     """Measured dots of every network and their mean against something, with a ray for each row."""
     data = []
     for row, colour in zip(rows, SIX, strict=False):
@@ -259,7 +255,7 @@ def against(rows: Sequence[Mapping], x: str, y: str, *, log_y: bool = True, key:
             "hovertemplate": "%{x}: %{y:.3~g}",
         })  # fmt: skip
     axes = {"type": "log" if log_y else "linear", "title": {"text": y}, "exponentformat": "power"}
-    figure = chart(data, x, axes, **legend(**key))
+    figure = chart(data, x, axes, **LEGEND)
     ticks = sorted({tick for row in rows for tick in row["x"]})
     figure["layout"]["xaxis"] |= {"type": "log"} | ({"tickvals": ticks} if ticks else {})
     return figure
