@@ -317,14 +317,17 @@ class Walk:
     drifts = False
     """Whether the stream grows along one direction, its mean."""
 
-    def states(self, first: State) -> tuple[list[State], list]:
-        """h_0 .. h_L, and each block's (skip, back through the branch, back through after)."""
+    def states(self, first: State, most: int | None = None) -> tuple[list[State], list]:
+        """h_0 .. h_L, and each block's (skip, back through the branch, back through after).
+
+        ``most`` blocks are walked, all without.
+        """
         e, live, roads = self.e, self.e.knobs, {}
         for place in {e.placement, *live["placements"].values()}:
             self.slots = PLACEMENTS[place].make
             roads[place] = self.branch(), chain(self.norm("after"))
         states, backs = [first], []
-        for block in range(1, e.depth + 1):
+        for block in range(1, min(e.depth, most or e.depth) + 1):
             x, (branch, after) = states[-1], roads[live["placements"].get(block, e.placement)]
             keep = self.keep * skip_open(live, block)
             fx, through_branch = branch(x)
@@ -421,14 +424,24 @@ ENDS = 5
 """Blocks behind which a gradient is compared: at the end the loss knows the last weights."""
 
 
+ALIKE, FIRST = State(1.0, 0.5, 0.0, 1.0, True), 3
+"""Examples that are half alike, and the blocks in which nearly all that there is no theory for shows."""
+
+
+@lru_cache(256)
 def foreseeable(e: Experiment) -> dict[str, Prediction]:
-    """What ``foreseen`` may say, at no cost: without values, but with the row of ``THEORIES`` or why none."""
+    """What ``foreseen`` may say, at little cost: no values, but the row of ``THEORIES`` or why there is none."""
     try:
-        Walk(e)
+        backs = (walk := Walk(e)).states(ALIKE, FIRST)[1]
     except Unpredictable as why:
         return {name: Prediction(None, why=said(why)) for name in FORESEEN}
+    refused = {}
+    try:
+        walk.gradients(backs)
+    except Unpredictable as why:
+        refused["grad_norm"] = Prediction(None, why=said(why))
     taken = f"{assumption(e)}, inputs equally long"
-    return {name: Prediction(None, named(e, name), taken) for name in FORESEEN}
+    return {name: Prediction(None, named(e, name), taken) for name in FORESEEN} | refused
 
 
 def foreseen(e: Experiment, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

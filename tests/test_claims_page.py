@@ -70,7 +70,7 @@ def test_filters_narrow_the_list_and_contradictions_come_as_pairs():
     assert all(a in CLAIMS[b].make.against for a, b in page_of_claims.pairs())
 
 
-def test_a_row_runs_again_with_fresh_seeds_in_a_worker():
+def test_a_row_runs_again_with_fresh_seeds_in_a_worker_and_is_found_again():
     page = opened("pages/claims.py", claim="K20")
     page.button(key="again-K20").click().run()
     end = time.monotonic() + 60
@@ -81,6 +81,9 @@ def test_a_row_runs_again_with_fresh_seeds_in_a_worker():
         page.run()
     assert said(page).count("badge[exact]") >= 2
     assert ":gray[seeds 200 to 207" in said(page)
+    assert page.query_params["own"] == ["K20-200"]
+    again = opened("pages/claims.py", claim="K20", own="K20-200")  # reloaded: nothing is run once more
+    assert "with seeds from 200" in said(again)
 
 
 def test_a_study_takes_turns_and_finds_what_the_command_line_finds(tmp_path):

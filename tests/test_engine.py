@@ -7,7 +7,8 @@ import os
 import signal
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import psutil
@@ -17,7 +18,7 @@ import torch
 from lnres import measures, train
 from lnres.data import DATA
 from lnres.engine import local, worker
-from lnres.engine.local import Engine
+from lnres.engine.local import LEFT, Engine
 from lnres.engine.lockstep import MOST_TABLES, Lockstep
 from lnres.engine.store import Store
 from lnres.engine.worker import FLUSH, SLICE, Order, Worker
@@ -708,6 +709,20 @@ def test_a_probe_outlives_its_worker(engine):
             time.sleep(0.001)
         os.kill(next(iter(engine.asked.values())).process.process.pid, signal.SIGKILL)
         assert waiting.result(PATIENCE)["grad_norm"].shape == (301, 2)
+
+
+def test_nothing_is_measured_for_who_has_left(engine):
+    context, left = copy_context(), Future()
+    context.run(LEFT.set, left)
+    large = SMALL.replace(depth=300, width=128, batch=64)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(context.run, engine.measure, "probe", large)
+        while not engine.asked:
+            time.sleep(0.001)
+        left.set_result(None)
+        with pytest.raises(ValueError, match="try again"):
+            waiting.result(PATIENCE)
+    assert not engine.asked
 
 
 def test_who_waits_for_a_measurement_is_told_that_the_server_ends():

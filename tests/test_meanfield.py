@@ -170,10 +170,17 @@ def test_what_is_laid_over_a_run_is_what_its_first_probe_has(settings):
         assert abs(off[0]) < 0.3  # digits are not equally long, and a norm takes the gradient by 1/length
 
 
-@pytest.mark.parametrize("settings", [{"residual": "highway"}, {"model": "rnn"}, {"record_every": 0}])
-def test_nothing_is_laid_over_a_run_where_nothing_is_predicted(settings):
+NONE = (
+    ({"residual": "highway"}, "gate"), ({"model": "rnn"}, "choose model=mlp"), ({"record_every": 0}, ""),
+    ({"norm": "batch", "placement": "post"}, "not normally distributed"),  # only who walks the blocks sees it
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "why"), NONE)
+def test_nothing_is_laid_over_a_run_where_nothing_is_predicted_and_why_is_said(settings, why):
     e = Experiment(depth=2, width=8, seeds=2, batch=8, **settings)
     assert foreseen(e, next(Run(e))[0]) == {}
+    assert all(why in told.why for told in foreseeable(e).values())
 
 
 UNKNOWN = [

@@ -8,7 +8,9 @@ import secrets
 import sys
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from types import ModuleType
@@ -25,6 +27,8 @@ if TYPE_CHECKING:  # torch takes 1.5 s to import: the server answers, and worker
 
 MEASURE_PATIENCE = 30.0
 """Seconds after which whoever waits for a measure is told that there is none."""
+LEFT: ContextVar[Future | None] = ContextVar("left", default=None)
+"""Done when whoever waits for a measure has gone: nothing is measured for nobody."""
 MOST_RECORDED = 4 * 2**30
 """Bytes of records that the server keeps of all viewers together."""
 FORGOTTEN = 600.0
@@ -100,6 +104,7 @@ class Engine:
         self.processes = [Process(self.store) for _ in range(count)]
         self.groups: dict[str, Hosted] = {}
         self.asked: dict[str, Asked] = {}
+        self.found: dict[tuple[str, int], dict] = {}  # what studies found, by experiment and first seed
         self.lock = threading.RLock()
         self._running, self._counted = True, 0.0
         self._reader = threading.Thread(target=self._read, name="lnres-engine", daemon=True)
@@ -119,9 +124,10 @@ class Engine:
             self.asked[key] = asked
             asked.process.send("measure", key, *asked.what)
         try:
-            return asked.answer.result(MEASURE_PATIENCE)
-        except TimeoutError:
-            raise ValueError("the workers are busy; try again in a moment") from None
+            futures.wait({asked.answer, LEFT.get() or Future()}, MEASURE_PATIENCE, futures.FIRST_COMPLETED)
+            if not asked.answer.done():
+                raise ValueError("the workers are busy; try again in a moment")
+            return asked.answer.result()
         finally:
             self.asked.pop(key, None)
             asked.process.send("close", key)

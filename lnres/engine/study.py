@@ -1,5 +1,6 @@
 """What is no run but takes turns with the runs of others: experiments of a claim, and measures."""
 
+import itertools
 import json
 import math
 from collections.abc import Generator, Iterable, Sequence
@@ -59,30 +60,37 @@ class Measuring(Work):
         return [(name, pack(arrays, {})) for name, arrays in found.items()]
 
 
+MOST_FOUND = 200
+"""Results of studies that the server remembers."""
+
+
 class Study(Hosted):
     """In the server: a visitor's study, where it stands and what it found in ``results``."""
 
     unwatched = 20.0
+    _keys = itertools.count()
 
     def __init__(self, engine: Engine):
         super().__init__(engine)
-        self.key = f"study-{self.token}"
         self.names: list[str] = []
         self.first, self.total = 0, 0
         self.ticks, self.before, self.said, self.notice = 0, 0, "", ""
         self.results: dict[str, dict] = {}
 
     def begin(self, names: Sequence[str], first: int) -> None:
-        """Run these experiments with seeds from ``first`` on."""
+        """Run these experiments with seeds from ``first`` on, but for those that somebody ran already."""
         from lnres.claims.results import usual_ticks
 
         with self.lock:
             self.stop()
+            self.key = f"study-{next(self._keys)}"  # what is still on its way is of the one before
             self.names, self.first = list(names), first
             self.total = sum(usual_ticks(name) or 0 for name in names)
-            self.ticks, self.before, self.said, self.notice, self.results = 0, 0, "", "", {}
+            self.ticks, self.before, self.said, self.notice = 0, 0, "", ""
+            found = self.engine.found
+            self.results = {name: found[name, first] for name in names if (name, first) in found}
             self.look()
-            self.process.send("study", self.key, self.names, first)
+            self._send()
 
     @property
     def running(self) -> bool:
@@ -109,15 +117,23 @@ class Study(Hosted):
     def revive(self, process: Process) -> None:
         """Go on in another worker with the experiments that are not finished."""
         self.process, self.held = process, False
+        self.before += self.ticks
+        self._send()
+
+    def _send(self) -> None:
         if self.running:
-            self.before += self.ticks
-            process.send("study", self.key, [n for n in self.names if n not in self.results], self.first)
+            missing = [name for name in self.names if name not in self.results]
+            self.process.send("study", self.key, missing, self.first)
 
     def on_frame(self, _: str, blob: bytes) -> None:
         """News from the worker."""
         told = json.loads(blob)
         self.ticks, self.said = told["ticks"], told["said"]
         self.results |= told["results"]
+        found = self.engine.found
+        found |= {(name, self.first): result for name, result in told["results"].items()}
+        while len(found) > MOST_FOUND:
+            del found[next(iter(found))]
 
     def on_finished(self) -> None:
         """All experiments are there."""

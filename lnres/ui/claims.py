@@ -3,6 +3,7 @@
 import html
 import inspect
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -25,6 +26,8 @@ COLOURS = {
 }  # fmt: skip
 FRESH = 200
 """Seeds of the first run on this page; every further one starts a hundred higher."""
+OWN = re.compile(r"(?P<claim>\w+)-(?P<first>\d{1,6})")
+"""What an address says of the visitor's own run: the claim, and its first seed."""
 OPPOSED = "Sentences that cannot both be right, or that one article holds against another."
 NONE = "No sentence is of this kind: choose fewer filters."
 MANY = 1000
@@ -98,6 +101,7 @@ def listed(names: Iterable[str]) -> list[dict]:
 def browser() -> None:
     """The list of sentences, and beside it the one that is open."""
     st.html(STYLE)
+    recall()
     left, right = st.columns([5, 7], gap="medium")
     with left:
         view = st.segmented_control(
@@ -249,7 +253,7 @@ def running(claim: Claim) -> None:
         st.rerun()
     about = f" of about {own.total:,}" if own.total else ""
     st.progress(own.share, f"{own.said or 'starting'} · step {own.before + own.ticks:,}{about}")
-    st.button("Stop", key=f"stop-{claim.id}", on_click=own.stop)
+    st.button("Stop", key=f"stop-{claim.id}", on_click=stop)
 
 
 def again(claim: Claim) -> None:
@@ -276,8 +280,28 @@ def again(claim: Claim) -> None:
 
 
 def start(claim: Claim) -> None:
-    """Begin the visitor's own run."""
-    first = st.session_state.get("claims-next", FRESH)
-    st.session_state["claims-next"] = first + 100
-    st.session_state["claims-own"] = claim.id
+    """Begin the visitor's own run, once however often the button is pressed."""
+    own = study("claims")
+    if not own.running or st.session_state["claims-own"] != claim.id:
+        begin(claim, st.session_state.get("claims-next", FRESH))
+
+
+def begin(claim: Claim, first: int) -> None:
+    """Run a claim with seeds from ``first`` on."""
+    st.session_state["claims-own"], st.session_state["claims-next"] = claim.id, first + 100
     study("claims").begin(claim.experiments, first)
+
+
+def stop() -> None:
+    """Leave the visitor's own run."""
+    study("claims").stop()
+    st.query_params.pop("own", None)
+
+
+def recall() -> None:
+    """The address says the visitor's own run, so that it is found again after a reload."""
+    own, asked = study("claims"), OWN.fullmatch(st.query_params.get("own", ""))
+    if own.names:
+        st.query_params["own"] = f"{st.session_state['claims-own']}-{own.first}"
+    elif asked and asked["claim"] in CLAIMS and CLAIMS[asked["claim"]].make.runs:
+        begin(CLAIMS[asked["claim"]].make, int(asked["first"]))

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -415,6 +416,7 @@ async def board(socket: WebSocket) -> None:
     if (name := socket.path_params["name"]) not in rows.BOARDS:
         return await socket.close(4404, "there is no such board")
     questions: asyncio.Queue[tuple[int, dict]] = asyncio.Queue(1)
+    local.LEFT.set(left := Future())
 
     async def answers() -> None:
         while True:
@@ -433,7 +435,10 @@ async def board(socket: WebSocket) -> None:
                 await socket.send_json({"error": str(error)})
             await asyncio.sleep(BREATH)
 
-    await _until_left(answers(), listen())
+    try:
+        await _until_left(answers(), listen())
+    finally:
+        left.set_result(None)
 
 
 # ------------------------------------------------------------------------------------------------ the app
