@@ -430,7 +430,7 @@ ALIKE, FIRST = State(1.0, 0.5, 0.0, 1.0, True), 3
 
 @lru_cache(256)
 def foreseeable(e: Experiment) -> dict[str, Prediction]:
-    """What ``foreseen`` may say, at little cost: no values, but the row of ``THEORIES`` or why there is none."""
+    """What ``foreseen`` may say, at little cost: no values, but the row of ``THEORIES`` or why none."""
     try:
         backs = (walk := Walk(e)).states(ALIKE, FIRST)[1]
     except Unpredictable as why:

@@ -81,7 +81,7 @@ def test_a_row_runs_again_with_fresh_seeds_in_a_worker_and_is_found_again():
         page.run()
     assert said(page).count("badge[exact]") >= 2
     assert ":gray[seeds 200 to 207" in said(page)
-    assert page.query_params["own"] == ["K20-200"]
+    assert page.query_params["own"] == "K20-200"
     again = opened("pages/claims.py", claim="K20", own="K20-200")  # reloaded: nothing is run once more
     assert "with seeds from 200" in said(again)
 

@@ -482,8 +482,8 @@ def _warm(leaving: threading.Event) -> None:
     if leaving.wait(REHEARSAL):  # the first visitor's page has the cores to itself
         return
     _pack_files()
-    for name in ("lnres.boards", "lnres.anatomy"):
-        importlib.import_module(name)
+    for page in ("flow", "lessons", "claims", "papers"):
+        importlib.import_module(f"lnres.ui.{page}")
     gc.freeze()
     _rehearse(leaving)
 
