@@ -301,7 +301,7 @@ def stop() -> None:
 def recall() -> None:
     """The address says the visitor's own run, so that it is found again after a reload."""
     own, asked = study("claims"), OWN.fullmatch(st.query_params.get("own", ""))
-    if own.names:
+    if own.names and "claims-own" in st.session_state:
         st.query_params["own"] = f"{st.session_state['claims-own']}-{own.first}"
     elif asked and asked["claim"] in CLAIMS and CLAIMS[asked["claim"]].make.runs:
         begin(CLAIMS[asked["claim"]].make, int(asked["first"]))
