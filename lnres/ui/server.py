@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from functools import cache
@@ -43,7 +43,7 @@ PACE = 0.095  # seconds between two answers on one connection: the player paints
 ROOM, LAG = 6800, 20  # bytes of an answer's arrays, unless the player would fall behind by that many probes
 REHEARSAL = 4.0  # seconds before what nobody has asked for yet is prepared, and between two boards of it
 PATIENCE = 1.0  # seconds after which a pull is answered even when nothing is new
-BREATH = 0.01  # seconds between two messages of one connection, or a flood would keep all others waiting
+BREATH, BURST = 0.01, 10  # seconds between messages of one connection that are more than so many at once
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -348,6 +348,20 @@ async def _until_left(*talks: Coroutine) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _breaths() -> Callable[[], Coroutine]:
+    """What follows each message of a connection: hands never wait, a flood leaves all others their turn."""
+    due = 0.0
+
+    async def breath() -> None:
+        nonlocal due
+        now = time.monotonic()
+        due = max(due, now - BURST * BREATH) + BREATH
+        if due > now:
+            await asyncio.sleep(due - now)
+
+    return breath
+
+
 async def live(socket: WebSocket) -> None:
     """Answer pulls and commands of one player until it leaves; nothing is kept between two pulls."""
     lockstep = local.find(socket.path_params["token"])
@@ -375,6 +389,7 @@ async def live(socket: WebSocket) -> None:
             await socket.send_bytes(blob)
 
     async def listen() -> None:
+        breath = _breaths()
         while True:
             try:
                 message = _read(await socket.receive())
@@ -387,7 +402,7 @@ async def live(socket: WebSocket) -> None:
                 await socket.send_json({"error": "one pull at a time"})
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
-            await asyncio.sleep(BREATH)
+            await breath()
 
     await _until_left(feed(), listen())
 
@@ -428,12 +443,13 @@ async def board(socket: WebSocket) -> None:
                 await socket.send_json({"error": str(error)})
 
     async def listen() -> None:
+        breath = _breaths()
         while True:
             try:
                 await questions.put(_question(await socket.receive()))
             except ValueError as error:
                 await socket.send_json({"error": str(error)})
-            await asyncio.sleep(BREATH)
+            await breath()
 
     try:
         await _until_left(answers(), listen())
