@@ -23,10 +23,6 @@ READING = 1.0
 MOST_TABLES = 8
 """Tables of one's own that a viewer may bring."""
 
-
-"""Tables of one's own that a viewer may bring."""
-
-
 Said = tuple[str, str, int | None]
 """What is said of a step, what would be tried against it if anything, and the last step that was still good
 where no later one can be again."""
